@@ -1,0 +1,127 @@
+#include "executor.h"
+
+#include <algorithm>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#ifdef __linux__
+#include <sched.h>
+#endif
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+#else
+#include <cfenv>
+#endif
+
+namespace simdnorm {
+namespace {
+
+// A parallel region costs about half a microsecond, in which one thread normalizes some 8 Ki elements: less than twice that
+// in all stays on the calling thread.
+constexpr int64_t kMinElementsPerTask = 16384;
+
+// The floating-point environment of a task. Kernels need the default one, or bits and range promises fail; what the caller's
+// thread had set comes back when the task ends.
+class FloatingPointEnvironment {
+ public:
+#if defined(__SSE2__)
+  FloatingPointEnvironment() : caller_(_mm_getcsr()) {
+    if ((caller_ & ~kFlags) != kDefault) _mm_setcsr(kDefault);
+  }
+  ~FloatingPointEnvironment() {
+    if ((caller_ & ~kFlags) != kDefault) _mm_setcsr(caller_);
+  }
+
+ private:
+  static constexpr unsigned kFlags = 0x3F;      // what has happened so far
+  static constexpr unsigned kDefault = 0x1F80;  // all exceptions masked, nearest even, no flushing to zero
+  unsigned caller_;
+#elif defined(__aarch64__)
+  FloatingPointEnvironment() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(caller_));
+    if (caller_ != 0) Set(0);
+  }
+  ~FloatingPointEnvironment() {
+    if (caller_ != 0) Set(caller_);
+  }
+
+ private:
+  static void Set(uint64_t fpcr) { __asm__ volatile("msr fpcr, %0" : : "r"(fpcr)); }
+  uint64_t caller_;
+#else
+  FloatingPointEnvironment() {
+    std::fegetenv(&caller_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~FloatingPointEnvironment() { std::fesetenv(&caller_); }
+
+ private:
+  std::fenv_t caller_;
+#endif
+};
+
+// The ranges of a ParallelFor, by number.
+struct Ranges {
+  Kernel kernel;
+  const void* args;
+  int64_t units, num_tasks;
+};
+
+void RunRange(void* context, int64_t task) {
+  const Ranges& ranges = *static_cast<const Ranges*>(context);
+  // The first units % num_tasks tasks have one unit more: no product of the two that could overflow.
+  const int64_t size = ranges.units / ranges.num_tasks, longer = ranges.units % ranges.num_tasks;
+  const int64_t begin = task * size + std::min(task, longer);
+  const FloatingPointEnvironment environment;
+  ranges.kernel(ranges.args, begin, begin + size + (task < longer));
+}
+
+int64_t NumProcessors() {
+#ifdef __linux__
+  static const int64_t num_processors = [] {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  }();
+  return num_processors;
+#else
+  return 8;  // more tasks than processors cost little
+#endif
+}
+
+}  // namespace
+
+int64_t NumThreads(const Executor& executor) {
+  if (executor.max_threads == 1) return 1;
+  if (executor.parallel_for) return executor.max_threads > 0 ? executor.max_threads : NumProcessors();
+#ifdef _OPENMP
+  if (omp_in_parallel()) return 1;
+  const int64_t threads = omp_get_max_threads();
+  return executor.max_threads > 0 ? std::min<int64_t>(executor.max_threads, threads) : threads;
+#else
+  return 1;
+#endif
+}
+
+void ParallelFor(const Executor& executor, int64_t units, int64_t elements_per_unit, Kernel kernel, const void* args) {
+  Ranges ranges = {kernel, args, units, 1};
+  const double elements = static_cast<double>(units) * static_cast<double>(elements_per_unit);
+  if (units > 1 && elements >= 2.0 * kMinElementsPerTask) {
+    const double worthwhile = std::min(elements / kMinElementsPerTask, static_cast<double>(NumThreads(executor)));
+    ranges.num_tasks = std::min(units, static_cast<int64_t>(worthwhile));
+  }
+  if (ranges.num_tasks == 1) {
+    RunRange(&ranges, 0);
+  } else if (executor.parallel_for) {
+    executor.parallel_for(executor.pool, ranges.num_tasks, RunRange, &ranges);
+  } else {
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(static_cast <int>(ranges.num_tasks))
+#endif
+    for (int64_t task = 0; task < ranges.num_tasks; ++task) RunRange(&ranges, task);
+  }
+}
+
+}  // namespace simdnorm
+
+int32_t simdnorm_default_threads(void) { return static_cast<int32_t>(simdnorm::NumThreads(simdnorm::Executor())); }

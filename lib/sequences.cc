@@ -1,0 +1,32 @@
+#include "sequences.h"
+
+#include <algorithm>
+
+namespace simdnorm {
+
+void RunSequences(const Executor& executor, const SequenceKernels& kernels, const SequenceNorm& norm, int64_t sequences) {
+  const Grouping grouping = norm.Chunks();
+  const int64_t elements = norm.planes * norm.length;
+  if (grouping.groups == 1 || sequences >= NumThreads(executor)) {
+    ParallelFor(executor, sequences, elements, kernels.normalize, &norm);
+    return;
+  }
+  Moments moments[kMaxGroups];
+  Normalizer normalizers[kMaxGroups];
+  const int64_t batch = kMaxGroups / grouping.groups, elements_per_group = elements / grouping.groups;
+  for (int64_t first = 0; first < sequences; first += batch) {
+    const int64_t count = std::min(batch, sequences - first), groups = count * grouping.groups;
+    SharedSequences shared = {&norm, first, moments, normalizers, false};
+    ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
+    ParallelFor(executor, count, grouping.groups, kernels.finish, &shared);
+    if (std::any_of(normalizers, normalizers + count, [](const Normalizer& n) { return n.in_double; })) {
+      shared.in_double = true;
+      ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
+      ParallelFor(executor, count, grouping.groups, kernels.finish, &shared);
+    }
+    ParallelFor(executor, count, 1, kernels.save, &shared);
+    ParallelFor(executor, groups, elements_per_group, kernels.write, &shared);
+  }
+}
+
+}  // namespace simdnorm

@@ -1,0 +1,33 @@
+// Runs sequence kernels (simd/rows-inl.h) for any number of sequences: whole sequences as the units of parallel work where
+// there are enough of them, else the groups of chunks of long ones. Which of the two cannot be seen in the result.
+#ifndef SIMDNORM_LIB_SEQUENCES_H_
+#define SIMDNORM_LIB_SEQUENCES_H_
+
+#include "executor.h"
+#include "kernels.h"
+
+namespace simdnorm {
+
+// The kernels for a CPU target, an operation and its dtypes.
+struct SequenceKernels {
+  Kernel normalize;  // of a SequenceNorm; unit: a sequence. The others: of a SharedSequences
+  Kernel moments;    // unit: a group of chunks
+  Kernel finish;     // unit: a sequence
+  Kernel save;       // unit: a sequence
+  Kernel write;      // unit: a group of chunks
+};
+
+// A few long sequences whose groups of chunks are shared among threads.
+struct SharedSequences {
+  const SequenceNorm* norm;
+  int64_t first;            // the first of these sequences
+  Moments* moments;         // [sequences][groups]
+  Normalizer* normalizers;  // [sequences]
+  bool in_double;           // gather again in double, for those whose normalizer says so
+};
+
+void RunSequences(const Executor& executor, const SequenceKernels& kernels, const SequenceNorm& norm, int64_t sequences);
+
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_LIB_SEQUENCES_H_

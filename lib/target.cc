@@ -1,0 +1,52 @@
+// Highway's own HWY_DYNAMIC_DISPATCH goes by a process-wide setting, and a call's target is the call's: so the index into the
+// dispatch tables is worked out here, with a ChosenTarget of our own, once for every target.
+#include "target.h"
+
+#include <string.h>
+
+#include "hwy/highway.h"
+#include "simdnorm/simdnorm.h"
+
+namespace simdnorm {
+namespace {
+
+size_t TableIndex(int64_t target) {
+  if ((HWY_TARGETS & (HWY_TARGETS - 1)) == 0) return 0;  // compiled for a single target: the table has one entry
+  hwy::ChosenTarget chosen;
+  chosen.Update(target);
+  return chosen.GetIndex();
+}
+
+Targets Detect() {
+  Targets targets;
+  // Highway numbers a better target lower.
+  int64_t remaining = hwy::SupportedTargets() & HWY_TARGETS;
+  for (; remaining != 0 && targets.count < Targets::kMax; remaining &= remaining - 1, ++targets.count) {
+    const int64_t target = remaining & -remaining;
+    targets.names[targets.count] = hwy::TargetName(target);
+    targets.indices[targets.count] = TableIndex(target);
+  }
+  return targets;
+}
+
+}  // namespace
+
+const Targets& SupportedTargets() {
+  static const Targets targets = Detect();
+  return targets;
+}
+
+bool FindTarget(const char* name, size_t* index) {
+  const Targets& targets = SupportedTargets();
+  for (size_t i = 0; i < targets.count; ++i) {
+    if (name == nullptr || strcmp(name, targets.names[i]) == 0) {
+      *index = targets.indices[i];
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace simdnorm
+
+const char* const* simdnorm_targets(void) { return simdnorm::SupportedTargets().names; }

@@ -1,0 +1,31 @@
+// Arguments at the door: every check there is, and the words for what is wrong. What passes needs no check further in.
+#ifndef SIMDNORM_LIB_VALIDATE_H_
+#define SIMDNORM_LIB_VALIDATE_H_
+
+#include <stddef.h>
+
+#include "executor.h"
+#include "simdnorm/simdnorm.h"
+
+namespace simdnorm {
+
+// How a call runs, out of its simdnorm_options.
+struct CallOptions {
+  Executor executor;
+  size_t target_index = 0;  // into a table of HWY_EXPORT
+};
+
+// Each takes what the caller gave and, if it is OK, leaves it in `valid` (fields of older or newer callers as they default,
+// strides spelled out) and `options`. A tensor without elements is OK, and then `empty` is set and nothing else to be used.
+simdnorm_status Validate(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options,
+                         simdnorm_layer_norm_args* valid, CallOptions* options, bool* empty);
+simdnorm_status Validate(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options,
+                         simdnorm_rms_norm_args* valid, CallOptions* options, bool* empty);
+simdnorm_status Validate(const simdnorm_batch_norm_inference_args* given, const simdnorm_options* given_options,
+                         simdnorm_batch_norm_inference_args* valid, CallOptions* options, bool* empty);
+simdnorm_status Validate(const simdnorm_batch_norm_training_args* given, const simdnorm_options* given_options,
+                         simdnorm_batch_norm_training_args* valid, CallOptions* options, bool* empty);
+
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_LIB_VALIDATE_H_
