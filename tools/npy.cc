@@ -1,0 +1,484 @@
+// The .npy reader and writer: the header's grammar, the checks that let a reader trust it, and files that appear whole or not.
+#include "npy.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+namespace npy {
+namespace {
+
+constexpr char kMagic[] = "\x93NUMPY";
+constexpr size_t kMagicSize = 6;
+constexpr bool kLittleEndian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+
+// An array of numbers needs far less; what claims more is damaged or hostile.
+constexpr size_t kMaxHeader = 65535;
+constexpr size_t kMaxRank = 64;
+
+// Big enough to run at the disk's speed, small enough that progress moves.
+constexpr int64_t kSlice = int64_t{8} << 20;
+
+bool Fail(std::string* error, const std::string& path, const std::string& what) {
+  *error = path + ": " + what;
+  return false;
+}
+
+bool FailErrno(std::string* error, const std::string& path, const char* what) {
+  return Fail(error, path, std::string(what) + ": " + std::strerror(errno));
+}
+
+class File {
+ public:
+  explicit File(int fd) : fd_(fd) {}
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  ~File() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int fd() const { return fd_; }
+  bool Close() { return close(std::exchange(fd_, -1)) == 0; }
+
+ private:
+  int fd_;
+};
+
+// Up to `size` bytes, fewer only at the end of the file; -1 on error.
+int64_t ReadFully(int fd, void* to, int64_t size) {
+  int64_t done = 0;
+  while (done < size) {
+    const ssize_t got = read(fd, static_cast<char*>(to) + done, static_cast<size_t>(std::min(size - done, kSlice)));
+    if (got == 0) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    done += got;
+  }
+  return done;
+}
+
+bool WriteFully(int fd, const void* from, int64_t size) {
+  int64_t done = 0;
+  while (done < size) {
+    const ssize_t put = write(fd, static_cast<const char*>(from) + done, static_cast<size_t>(std::min(size - done, kSlice)));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return false;
+    done += put;
+  }
+  return true;
+}
+
+struct Header {
+  std::string descr;
+  bool fortran_order = false;
+  Shape shape;
+};
+
+// Reads the header's one Python literal: {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, keys in any order.
+class HeaderParser {
+ public:
+  explicit HeaderParser(const std::string& text) : text_(text) {}
+
+  // False: problem() says what is wrong.
+  bool Parse(Header* header) {
+    bool has_descr = false, has_order = false, has_shape = false;
+    if (!Take('{')) return Problem("no '{'");
+    while (!Take('}')) {
+      std::string key;
+      if (!String(&key)) return false;
+      if (!Take(':')) return Problem("no ':' after a key");
+      if (key == "descr" && !has_descr) {
+        has_descr = true;
+        Space();
+        if (at_ < text_.size() && text_[at_] == '[') return Problem("it holds records; an array of numbers is needed");
+        if (!String(&header->descr)) return false;
+      } else if (key == "fortran_order" && !has_order) {
+        has_order = true;
+        if (!Bool(&header->fortran_order)) return false;
+      } else if (key == "shape" && !has_shape) {
+        has_shape = true;
+        if (!Tuple(&header->shape)) return false;
+      } else {
+        return Problem("an unknown or repeated key");
+      }
+      if (!Take(',') && !(at_ < text_.size() && text_[at_] == '}')) return Problem("no ',' or '}' after a value");
+    }
+    Space();
+    if (at_ != text_.size()) return Problem("text after the '}'");
+    if (!has_descr || !has_order || !has_shape) return Problem("'descr', 'fortran_order' or 'shape' is missing");
+    return true;
+  }
+
+  const std::string& problem() const { return problem_; }
+
+ private:
+  bool Problem(const std::string& what) {
+    if (problem_.empty()) problem_ = "bad header: " + what + " (at byte " + std::to_string(at_) + " of it)";
+    return false;
+  }
+
+  void Space() {
+    while (at_ < text_.size() && std::strchr(" \t\r\n", text_[at_]) != nullptr && text_[at_] != '\0') ++at_;
+  }
+
+  bool Take(char c) {
+    Space();
+    if (at_ >= text_.size() || text_[at_] != c) return false;
+    ++at_;
+    return true;
+  }
+
+  bool String(std::string* out) {
+    const char quote = Take('\'') ? '\'' : Take('"') ? '"' : '\0';
+    const size_t end = quote != '\0' ? text_.find(quote, at_) : std::string::npos;
+    if (end == std::string::npos) return Problem("no quoted string where one is needed");
+    *out = text_.substr(at_, end - at_);
+    at_ = end + 1;
+    return true;
+  }
+
+  bool Bool(bool* out) {
+    Space();
+    for (const auto& [word, value] : {std::pair("True", true), std::pair("False", false)}) {
+      if (text_.compare(at_, std::strlen(word), word) == 0) {
+        at_ += std::strlen(word);
+        *out = value;
+        return true;
+      }
+    }
+    return Problem("'fortran_order' is neither True nor False");
+  }
+
+  bool Tuple(Shape* out) {
+    if (!Take('(')) return Problem("'shape' is no tuple");
+    while (!Take(')')) {
+      if (Take('-')) return Problem("a negative size in 'shape'");
+      int64_t size = 0;
+      const size_t begin = at_;
+      for (; at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9'; ++at_) {
+        if (__builtin_mul_overflow(size, 10, &size) || __builtin_add_overflow(size, text_[at_] - '0', &size)) {
+          return Problem("a size in 'shape' is beyond 64 bits");
+        }
+      }
+      if (at_ == begin) return Problem("'shape' holds something other than sizes");
+      if (at_ < text_.size() && text_[at_] == 'L') ++at_;  // Python 2 wrote its long integers so
+      if (out->size() == kMaxRank) return Problem("more than " + std::to_string(kMaxRank) + " dimensions");
+      out->push_back(size);
+      const bool comma = Take(',');
+      if (!comma && (at_ >= text_.size() || text_[at_] != ')')) return Problem("no ',' or ')' after a size");
+      if (!comma && out->size() == 1) return Problem("'shape' is a number in brackets, not a tuple");
+    }
+    return true;
+  }
+
+  const std::string& text_;
+  size_t at_ = 0;
+  std::string problem_;
+};
+
+// Reads magic, version and header; the file then stands at the data. *size is how long all that is.
+bool ReadHeader(int fd, const std::string& path, Header* header, int64_t* size, std::string* error) {
+  unsigned char start[12];
+  const int64_t got = ReadFully(fd, start, kMagicSize + 2);
+  if (got < 0) return FailErrno(error, path, "cannot be read");
+  if (got < static_cast<int64_t>(kMagicSize) || std::memcmp(start, kMagic, kMagicSize) != 0) {
+    return Fail(error, path, got == 0 ? "is empty" : "is no .npy file: it does not begin with \\x93NUMPY");
+  }
+  const int major = got == kMagicSize + 2 ? start[6] : 0, minor = got == kMagicSize + 2 ? start[7] : 0;
+  if (got == kMagicSize + 2 && (major < 1 || major > 3 || minor != 0)) {
+    return Fail(error, path,
+                "is of .npy version " + std::to_string(major) + "." + std::to_string(minor) + "; 1.0 to 3.0 are known");
+  }
+  const int64_t length_bytes = major == 1 ? 2 : 4;
+  const char kTruncated[] = "is truncated: it ends inside its header";
+  if (got < static_cast<int64_t>(kMagicSize) + 2 || ReadFully(fd, start + 8, length_bytes) != length_bytes) {
+    return Fail(error, path, kTruncated);
+  }
+  size_t length = 0;
+  for (int64_t i = length_bytes; i-- > 0;) length = length << 8 | start[8 + i];
+  if (length > kMaxHeader) {
+    return Fail(error, path, "has a header of " + std::to_string(length) + " bytes; at most 65535 make sense");
+  }
+  std::string text(length, '\0');
+  if (ReadFully(fd, text.data(), static_cast<int64_t>(length)) != static_cast<int64_t>(length)) {
+    return Fail(error, path, kTruncated);
+  }
+  HeaderParser parser(text);
+  if (!parser.Parse(header)) return Fail(error, path, parser.problem());
+  *size = static_cast<int64_t>(kMagicSize) + 2 + length_bytes + static_cast<int64_t>(length);
+  return true;
+}
+
+bool ParseDescr(const std::string& descr, Dtype* dtype, bool* swap) {
+  const bool has_order = !descr.empty() && std::strchr("<>=|", descr[0]) != nullptr;
+  const std::string type = has_order ? descr.substr(1) : descr;
+  *swap = has_order && descr[0] == (kLittleEndian ? '>' : '<');
+  if (type == "f4") *dtype = Dtype::kF32;
+  if (type == "f8") *dtype = Dtype::kF64;
+  return type == "f4" || type == "f8";
+}
+
+// A file's own text in a message: short, and no control characters for the terminal.
+std::string Quote(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text.substr(0, 40)) out += c >= ' ' && c <= '~' ? c : '?';
+  return out + (text.size() > 40 ? "...'" : "'");
+}
+
+// False: the bytes do not fit 63 bits. Sizes of 0 are left out of the product, so that any part of it fits too.
+bool DataBytes(const Shape& shape, Dtype dtype, int64_t* bytes) {
+  int64_t product = static_cast<int64_t>(DtypeSize(dtype));
+  for (const int64_t size : shape) {
+    if (size != 0 && __builtin_mul_overflow(product, size, &product)) return false;
+  }
+  *bytes = std::count(shape.begin(), shape.end(), 0) > 0 ? 0 : product;
+  return true;
+}
+
+// Memory for at least one byte, whole cache lines; what is moved over from `old` keeps its first `keep` bytes.
+bool Reserve(std::unique_ptr<void, Array::Free>* data, int64_t keep, int64_t bytes) {
+  constexpr size_t kAlign = 64;
+  const size_t rounded = (static_cast<size_t>(std::max<int64_t>(bytes, 1)) + kAlign - 1) / kAlign * kAlign;
+  std::unique_ptr<void, Array::Free> grown(std::aligned_alloc(kAlign, rounded));
+  if (grown == nullptr) return false;
+  if (keep > 0) std::memcpy(grown.get(), data->get(), static_cast<size_t>(keep));
+  *data = std::move(grown);
+  return true;
+}
+
+// Reads the data. A pipe does not say how long it is: there memory grows with what has come, not with what was claimed.
+bool ReadData(int fd, const std::string& path, bool trust_size, int64_t bytes, Array* array, std::string* error,
+              const Progress& progress) {
+  int64_t capacity = trust_size ? bytes : std::min(bytes, kSlice), done = 0;
+  if (!Reserve(&array->data, 0, capacity)) return Fail(error, path, "needs " + std::to_string(bytes) + " bytes of memory");
+  while (done < bytes) {
+    if (done == capacity) {
+      capacity = capacity < bytes / 2 ? 2 * capacity : bytes;
+      if (!Reserve(&array->data, done, capacity))
+        return Fail(error, path, "needs " + std::to_string(bytes) + " bytes of memory");
+    }
+    const int64_t want = std::min(capacity - done, kSlice);
+    const int64_t got = ReadFully(fd, static_cast<char*>(array->data.get()) + done, want);
+    if (got < 0) return FailErrno(error, path, "cannot be read");
+    done += got;
+    if (got < want) {
+      return Fail(error, path,
+                  "is truncated: shape " + ToString(array->shape) + " takes " + std::to_string(bytes) +
+                      " bytes of data, the file has " + std::to_string(done));
+    }
+    if (progress && !progress(done, bytes)) return Fail(error, path, "reading was interrupted");
+  }
+  char more;
+  if (ReadFully(fd, &more, 1) == 1) {
+    return Fail(
+        error, path,
+        "goes on after the " + std::to_string(bytes) + " bytes of data that its shape " + ToString(array->shape) + " takes");
+  }
+  return true;
+}
+
+template <class Word>
+void SwapBytes(Word* data, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if constexpr (sizeof(Word) == 4) data[i] = __builtin_bswap32(data[i]);
+    if constexpr (sizeof(Word) == 8) data[i] = __builtin_bswap64(data[i]);
+  }
+}
+
+// Walks `to` in order while `index` counts like an odometer, and fetches each element from where Fortran order has it.
+template <class Word>
+void FortranToC(const Word* from, Word* to, const Shape& shape) {
+  const size_t rank = shape.size();
+  std::vector<int64_t> stride(rank, 1), index(rank, 0);
+  for (size_t i = 1; i < rank; ++i) stride[i] = stride[i - 1] * shape[i - 1];
+  const int64_t count = Count(shape), last = shape[rank - 1], last_stride = stride[rank - 1];
+  int64_t offset = 0;
+  for (int64_t done = 0; done < count; done += last) {
+    for (int64_t i = 0; i < last; ++i) to[done + i] = from[offset + i * last_stride];
+    for (size_t axis = rank - 1; axis-- > 0;) {
+      offset += stride[axis];
+      if (++index[axis] < shape[axis]) break;
+      offset -= stride[axis] * shape[axis];
+      index[axis] = 0;
+    }
+  }
+}
+
+template <class Word>
+bool ToNative(Array* array, bool swap, bool fortran_order) {
+  if (swap) SwapBytes(static_cast<Word*>(array->data.get()), array->count());
+  const auto longer_than_one = [](int64_t size) { return size > 1; };
+  if (!fortran_order || std::count_if(array->shape.begin(), array->shape.end(), longer_than_one) < 2 || array->count() == 0)
+    return true;
+  std::unique_ptr<void, Array::Free> converted;
+  if (!Reserve(&converted, 0, array->bytes())) return false;
+  FortranToC(static_cast<const Word*>(array->data.get()), static_cast<Word*>(converted.get()), array->shape);
+  array->data = std::move(converted);
+  return true;
+}
+
+std::string MakeHeader(const Array& array) {
+  std::string text = std::string("{'descr': '") + (kLittleEndian ? '<' : '>') + "f" + std::to_string(DtypeSize(array.dtype)) +
+                     "', 'fortran_order': False, 'shape': " + ToString(array.shape) + ", }";
+  const size_t before = kMagicSize + 4;
+  while ((before + text.size() + 1) % 64 != 0) text += ' ';  // the data then begin on a cache line, for who maps the file
+  text += '\n';
+  std::string header(kMagic, kMagicSize);
+  header += {'\1', '\0', static_cast<char>(text.size() & 0xff), static_cast<char>(text.size() >> 8)};
+  return header + text;
+}
+
+bool WriteArray(int fd, const std::string& path, const Array& array, std::string* error, const Progress& progress) {
+  const std::string header = MakeHeader(array);
+  if (!WriteFully(fd, header.data(), static_cast<int64_t>(header.size()))) return FailErrno(error, path, "cannot be written");
+  const int64_t bytes = array.bytes();
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t slice = std::min(bytes - done, kSlice);
+    if (!WriteFully(fd, static_cast<const char*>(array.data.get()) + done, slice))
+      return FailErrno(error, path, "cannot be written");
+    done += slice;
+    if (progress && !progress(done, bytes)) return Fail(error, path, "writing was interrupted");
+  }
+  return true;
+}
+
+std::string Folder(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "./" : path.substr(0, slash + 1);
+}
+
+// Where a link leads in the end, which need not exist. Its folder without links, so that equal targets have equal names.
+std::string Resolve(std::string path) {
+  char buffer[PATH_MAX];
+  for (int links = 0; links < 40; ++links) {
+    const ssize_t length = readlink(path.c_str(), buffer, sizeof(buffer));
+    if (length < 0 || length == sizeof(buffer)) break;
+    const std::string to(buffer, static_cast<size_t>(length));
+    path = to[0] == '/' ? to : Folder(path) + to;
+  }
+  if (realpath(Folder(path).c_str(), buffer) == nullptr) return path;
+  return std::string(buffer) + "/" + path.substr(path.rfind('/') + 1);
+}
+
+}  // namespace
+
+size_t DtypeSize(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 8; }
+
+const char* DtypeName(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "float64"; }
+
+int64_t Count(const Shape& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) {
+    if (size == 0) return 0;
+    count *= size;
+  }
+  return count;
+}
+
+std::string ToString(const Shape& shape) {
+  std::string out = "(";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return out + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::optional<Array> Array::Make(Dtype dtype, const Shape& shape) {
+  Array array;
+  array.dtype = dtype;
+  array.shape = shape;
+  if (!Reserve(&array.data, 0, array.bytes())) return std::nullopt;
+  return array;
+}
+
+std::optional<Array> Read(const std::string& path, std::string* error, const Progress& progress) {
+  File file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status;
+  if (file.fd() < 0 || fstat(file.fd(), &status) != 0) {
+    FailErrno(error, path, "cannot be opened");
+    return std::nullopt;
+  }
+  if (S_ISDIR(status.st_mode)) {
+    Fail(error, path, "is a folder");
+    return std::nullopt;
+  }
+  Header header;
+  Array array;
+  int64_t header_size = 0, bytes = 0;
+  bool swap = false;
+  if (!ReadHeader(file.fd(), path, &header, &header_size, error)) return std::nullopt;
+  if (!ParseDescr(header.descr, &array.dtype, &swap)) {
+    Fail(error, path, "has dtype " + Quote(header.descr) + "; float32 ('<f4') is needed");
+    return std::nullopt;
+  }
+  array.shape = header.shape;
+  if (!DataBytes(array.shape, array.dtype, &bytes)) {
+    Fail(error, path, "has shape " + ToString(array.shape) + ", which is more bytes than 64 bits can count");
+    return std::nullopt;
+  }
+  const bool regular = S_ISREG(status.st_mode);
+  if (regular && status.st_size - header_size < bytes) {
+    Fail(error, path,
+         "is truncated: shape " + ToString(array.shape) + " takes " + std::to_string(bytes) + " bytes of data, the file has " +
+             std::to_string(status.st_size - header_size));
+    return std::nullopt;
+  }
+  if (!ReadData(file.fd(), path, regular, bytes, &array, error, progress)) return std::nullopt;
+  const bool converted = array.dtype == Dtype::kF32 ? ToNative<uint32_t>(&array, swap, header.fortran_order)
+                                                    : ToNative<uint64_t>(&array, swap, header.fortran_order);
+  if (!converted) {
+    Fail(error, path, "is in Fortran order, and there is no memory to convert " + std::to_string(bytes) + " bytes");
+    return std::nullopt;
+  }
+  return array;
+}
+
+Outputs::~Outputs() {
+  for (const Pending& output : pending_) unlink(output.temporary.c_str());
+}
+
+bool Outputs::Add(const std::string& path, const Array& array, std::string* error, const Progress& progress) {
+  struct stat status;
+  const bool exists = stat(path.c_str(), &status) == 0;
+  if (exists && S_ISDIR(status.st_mode)) return Fail(error, path, "is a folder");
+  if (exists && !S_ISREG(status.st_mode)) {
+    File device(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (device.fd() < 0) return FailErrno(error, path, "cannot be opened");
+    return WriteArray(device.fd(), path, array, error, progress);
+  }
+  // A rename asks the folder alone; a file that is closed to writing should stay as it is.
+  if (exists && access(path.c_str(), W_OK) != 0) return FailErrno(error, path, "cannot be written");
+  const std::string target = Resolve(path);
+  for (const Pending& other : pending_) {
+    if (other.target == target) return Fail(error, path, "is named for two outputs");
+  }
+  const std::string folder = Folder(target);
+  if (target.size() == folder.size()) return Fail(error, path.empty() ? "an empty file name" : path, "names no file");
+  for (int attempt = 0;; ++attempt) {
+    const std::string temporary = folder + ".simdnorm-" + std::to_string(getpid()) + "-" + std::to_string(attempt) + ".tmp";
+    File file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (file.fd() < 0 && errno == EEXIST && attempt < 1000) continue;
+    if (file.fd() < 0) return FailErrno(error, path, "cannot be created");
+    pending_.push_back({target, temporary});
+    if (exists && fchmod(file.fd(), status.st_mode & 07777) != 0)
+      return FailErrno(error, path, "cannot be given its permissions");
+    if (!WriteArray(file.fd(), path, array, error, progress)) return false;
+    return file.Close() || FailErrno(error, path, "cannot be written");
+  }
+}
+
+bool Outputs::Commit(std::string* error) {
+  while (!pending_.empty()) {
+    const Pending& output = pending_.back();
+    if (std::rename(output.temporary.c_str(), output.target.c_str()) != 0)
+      return FailErrno(error, output.target, "cannot be replaced");
+    pending_.pop_back();
+  }
+  return true;
+}
+
+}  // namespace npy
