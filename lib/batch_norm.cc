@@ -68,52 +68,44 @@ StatisticsOutputs Outputs(const simdnorm_batch_norm_training_args& args) {
 simdnorm_status simdnorm_batch_norm_inference(const simdnorm_batch_norm_inference_args* given,
                                               const simdnorm_options* given_options) {
   using namespace simdnorm;
-  simdnorm_batch_norm_inference_args args;
-  CallOptions options;
-  bool empty = false;
-  const simdnorm_status status = Validate(given, given_options, &args, &options, &empty);
-  if (status != SIMDNORM_OK || empty) return status;
-  if (ChannelsAreSideBySide(args)) {
-    ChannelNorm norm = SideBySide(args);
-    norm.mean = args.mean;
-    norm.variance = args.variance;
-    ParallelFor(options.executor, norm.rows, norm.channels, HWY_DISPATCH_TABLE(ChannelInferenceKernel)[options.target_index](),
-                &norm);
-  } else {
-    const PlaneNorm norm = {args.x,     args.y,    args.channels, args.spatial, args.scale,
-                            args.shift, args.mean, args.variance, args.epsilon};
-    ParallelFor(options.executor, args.batch * args.channels, args.spatial,
-                HWY_DISPATCH_TABLE(PlaneInferenceKernel)[options.target_index](), &norm);
-  }
-  return SIMDNORM_OK;
+  return RunIfValid(given, given_options, [](const simdnorm_batch_norm_inference_args& args, const CallOptions& options) {
+    if (ChannelsAreSideBySide(args)) {
+      ChannelNorm norm = SideBySide(args);
+      norm.mean = args.mean;
+      norm.variance = args.variance;
+      ParallelFor(options.executor, norm.rows, norm.channels,
+                  HWY_DISPATCH_TABLE(ChannelInferenceKernel)[options.target_index](), &norm);
+    } else {
+      const PlaneNorm norm = {args.x,     args.y,    args.channels, args.spatial, args.scale,
+                              args.shift, args.mean, args.variance, args.epsilon};
+      ParallelFor(options.executor, args.batch * args.channels, args.spatial,
+                  HWY_DISPATCH_TABLE(PlaneInferenceKernel)[options.target_index](), &norm);
+    }
+  });
 }
 
 simdnorm_status simdnorm_batch_norm_training(const simdnorm_batch_norm_training_args* given,
                                              const simdnorm_options* given_options) {
   using namespace simdnorm;
-  simdnorm_batch_norm_training_args args;
-  CallOptions options;
-  bool empty = false;
-  const simdnorm_status status = Validate(given, given_options, &args, &options, &empty);
-  if (status != SIMDNORM_OK || empty) return status;
-  if (ChannelsAreSideBySide(args)) {
-    ChannelNorm norm = SideBySide(args);
-    norm.outputs = Outputs(args);
-    RunChannels(options.executor, HWY_DISPATCH_TABLE(ChannelTrainingKernels)[options.target_index](), norm);
-  } else {
-    SequenceNorm norm = {};
-    norm.x = args.x;
-    norm.y = args.y;
-    norm.x_stride = norm.y_stride = args.spatial;
-    norm.planes = args.batch;
-    norm.plane_stride = args.channels * args.spatial;
-    norm.length = args.spatial;
-    norm.scale = args.scale;
-    norm.shift = args.shift;
-    norm.epsilon = args.epsilon;
-    norm.outputs = Outputs(args);
-    RunSequences(options.executor, HWY_DISPATCH_TABLE(PlaneTrainingKernels)[options.target_index](), norm, args.channels);
-  }
-  return SIMDNORM_OK;
+  return RunIfValid(given, given_options, [](const simdnorm_batch_norm_training_args& args, const CallOptions& options) {
+    if (ChannelsAreSideBySide(args)) {
+      ChannelNorm norm = SideBySide(args);
+      norm.outputs = Outputs(args);
+      RunChannels(options.executor, HWY_DISPATCH_TABLE(ChannelTrainingKernels)[options.target_index](), norm);
+    } else {
+      SequenceNorm norm = {};
+      norm.x = args.x;
+      norm.y = args.y;
+      norm.x_stride = norm.y_stride = args.spatial;
+      norm.planes = args.batch;
+      norm.plane_stride = args.channels * args.spatial;
+      norm.length = args.spatial;
+      norm.scale = args.scale;
+      norm.shift = args.shift;
+      norm.epsilon = args.epsilon;
+      norm.outputs = Outputs(args);
+      RunSequences(options.executor, HWY_DISPATCH_TABLE(PlaneTrainingKernels)[options.target_index](), norm, args.channels);
+    }
+  });
 }
 #endif  // HWY_ONCE

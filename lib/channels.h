@@ -8,13 +8,12 @@
 
 namespace simdnorm {
 
-constexpr int64_t kChannelStrip = 16;       // channels in a strip, the unit of work
-constexpr int64_t kChannelTile = 256;       // channels that a kernel takes at a time: 1 KiB of each row
-constexpr int64_t kSharedChannelTile = 32;  // channels whose groups' moments are kept at a time
+constexpr int64_t kTileStrips = 16;       // strips of channels that a kernel takes at a time: 1 KiB of each row
+constexpr int64_t kSharedTileStrips = 2;  // strips of channels whose groups' moments are kept at a time
 
 // The kernels for a CPU target and dtypes.
 struct ChannelKernels {
-  Kernel normalize;  // of a ChannelNorm; unit: a strip of channels. The others: of a SharedChannels
+  Kernel normalize;  // of a ChannelNorm; unit: a strip of 16 channels. The others: of a SharedChannels
   Kernel moments;    // unit: a group of row chunks
   Kernel finish;     // one unit
   Kernel write;      // unit: a row
@@ -23,9 +22,9 @@ struct ChannelKernels {
 // Some channels whose groups of row chunks are shared among threads.
 struct SharedChannels {
   const ChannelNorm* norm;
-  int64_t first, count;     // count <= kSharedChannelTile
-  Moments* moments;         // [groups][kSharedChannelTile]
-  Normalizer* normalizers;  // [count]
+  int64_t first, count;        // count <= kSharedTileStrips * kItems
+  MomentsOf<kItems>* moments;  // [groups][kSharedTileStrips]
+  Normalizers* normalizers;    // [kSharedTileStrips]
 };
 
 void RunChannels(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm);

@@ -33,6 +33,8 @@ constexpr int64_t kMaxGroups = 64;
 struct Grouping {
   explicit Grouping(int64_t chunks_)
       : chunks(chunks_), group_size((chunks + kMaxGroups - 1) / kMaxGroups), groups((chunks + group_size - 1) / group_size) {}
+  // Whether the first `seen` chunks end with a whole group.
+  bool EndsGroup(int64_t seen) const { return group_size == 1 || seen % group_size == 0 || seen == chunks; }
   int64_t chunks, group_size, groups;
 };
 
@@ -81,18 +83,28 @@ struct PlaneNorm {
   float epsilon;
 };
 
-// Moments of `count` values about an agreed pivot: their mean, and the sum of squared deviations from it.
-struct Moments {
-  double count = 0, mean = 0, m2 = 0;
-};
+// Items (rows, channels) are worked on 16 at a time, as structs of arrays: the steps in which an item waits for itself then run
+// for 16, and no small stores are read back as one large load, which would wait for all stores before it.
+constexpr int64_t kItems = 16;
 
-// What normalizes the values of one item: (x - mean - mean_low) * rstd. Two floats for the mean, or doubles for all.
-struct Normalizer {
-  double mean, rstd, variance;
-  float mean_high;  // mean rounded to f32
-  float offset;     // -(mean - mean_high) * rstd
-  float rstd_float;
-  bool in_double;  // f32's range does not hold these statistics; use mean and rstd
+// Moments of `count` values each of some items about agreed pivots: their mean, and the sum of squared deviations from it.
+template <int64_t kCount>
+struct MomentsOf {
+  double count = 0;
+  double mean[kCount] = {};
+  double m2[kCount] = {};
+};
+using Moments = MomentsOf<1>;
+
+// What normalizes the values of 16 items: (x - mean) * rstd, in f32 as (x - mean_high) * rstd + offset.
+struct Normalizers {
+  alignas(64) double mean[kItems];
+  alignas(64) double rstd_double[kItems];
+  alignas(64) double variance[kItems];
+  alignas(64) float mean_high[kItems];  // mean rounded to f32
+  alignas(64) float offset[kItems];     // -(mean - mean_high) * rstd
+  alignas(64) float rstd[kItems];
+  bool in_double[kItems];  // f32's range does not hold these statistics; use mean and rstd_double
 };
 
 }  // namespace simdnorm

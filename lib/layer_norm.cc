@@ -46,27 +46,19 @@ SequenceNorm RowNorm(const Args& args) {
 }  // namespace simdnorm
 
 simdnorm_status simdnorm_layer_norm(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options) {
-  simdnorm_layer_norm_args args;
-  simdnorm::CallOptions options;
-  bool empty = false;
-  const simdnorm_status status = simdnorm::Validate(given, given_options, &args, &options, &empty);
-  if (status != SIMDNORM_OK || empty) return status;
-  simdnorm::SequenceNorm norm = simdnorm::RowNorm(args);
-  norm.shift = args.shift;
-  norm.outputs.mean = args.mean;
-  simdnorm::RunSequences(options.executor, simdnorm::HWY_DISPATCH_TABLE(LayerNormKernels)[options.target_index](), norm,
-                         args.rows);
-  return SIMDNORM_OK;
+  using namespace simdnorm;
+  return RunIfValid(given, given_options, [](const simdnorm_layer_norm_args& args, const CallOptions& options) {
+    SequenceNorm norm = RowNorm(args);
+    norm.shift = args.shift;
+    norm.outputs.mean = args.mean;
+    RunSequences(options.executor, HWY_DISPATCH_TABLE(LayerNormKernels)[options.target_index](), norm, args.rows);
+  });
 }
 
 simdnorm_status simdnorm_rms_norm(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options) {
-  simdnorm_rms_norm_args args;
-  simdnorm::CallOptions options;
-  bool empty = false;
-  const simdnorm_status status = simdnorm::Validate(given, given_options, &args, &options, &empty);
-  if (status != SIMDNORM_OK || empty) return status;
-  simdnorm::RunSequences(options.executor, simdnorm::HWY_DISPATCH_TABLE(RMSNormKernels)[options.target_index](),
-                         simdnorm::RowNorm(args), args.rows);
-  return SIMDNORM_OK;
+  using namespace simdnorm;
+  return RunIfValid(given, given_options, [](const simdnorm_rms_norm_args& args, const CallOptions& options) {
+    RunSequences(options.executor, HWY_DISPATCH_TABLE(RMSNormKernels)[options.target_index](), RowNorm(args), args.rows);
+  });
 }
 #endif  // HWY_ONCE

@@ -12,19 +12,19 @@ void RunSequences(const Executor& executor, const SequenceKernels& kernels, cons
     return;
   }
   Moments moments[kMaxGroups];
-  Normalizer normalizers[kMaxGroups];
-  const int64_t batch = kMaxGroups / grouping.groups, elements_per_group = elements / grouping.groups;
+  Normalizers normalizers;
+  const int64_t batch = std::min(kItems, kMaxGroups / grouping.groups), elements_per_group = elements / grouping.groups;
   for (int64_t first = 0; first < sequences; first += batch) {
     const int64_t count = std::min(batch, sequences - first), groups = count * grouping.groups;
-    SharedSequences shared = {&norm, first, moments, normalizers, false};
+    SharedSequences shared = {&norm, first, count, moments, &normalizers, false};
     ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
-    ParallelFor(executor, count, grouping.groups, kernels.finish, &shared);
-    if (std::any_of(normalizers, normalizers + count, [](const Normalizer& n) { return n.in_double; })) {
+    ParallelFor(executor, 1, groups, kernels.finish, &shared);
+    if (std::find(normalizers.in_double, normalizers.in_double + count, true) != normalizers.in_double + count) {
       shared.in_double = true;
       ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
-      ParallelFor(executor, count, grouping.groups, kernels.finish, &shared);
+      ParallelFor(executor, 1, groups, kernels.finish, &shared);
     }
-    ParallelFor(executor, count, 1, kernels.save, &shared);
+    ParallelFor(executor, 1, count, kernels.save, &shared);
     ParallelFor(executor, groups, elements_per_group, kernels.write, &shared);
   }
 }

@@ -12,18 +12,18 @@ namespace simdnorm {
 struct SequenceKernels {
   Kernel normalize;  // of a SequenceNorm; unit: a sequence. The others: of a SharedSequences
   Kernel moments;    // unit: a group of chunks
-  Kernel finish;     // unit: a sequence
-  Kernel save;       // unit: a sequence
+  Kernel finish;     // one unit
+  Kernel save;       // one unit
   Kernel write;      // unit: a group of chunks
 };
 
 // A few long sequences whose groups of chunks are shared among threads.
 struct SharedSequences {
   const SequenceNorm* norm;
-  int64_t first;            // the first of these sequences
-  Moments* moments;         // [sequences][groups]
-  Normalizer* normalizers;  // [sequences]
-  bool in_double;           // gather again in double, for those whose normalizer says so
+  int64_t first, count;  // count <= kItems
+  Moments* moments;      // [count][groups]
+  Normalizers* normalizers;
+  bool in_double;  // gather again in double, for those whose normalizer says so
 };
 
 void RunSequences(const Executor& executor, const SequenceKernels& kernels, const SequenceNorm& norm, int64_t sequences);

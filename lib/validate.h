@@ -26,6 +26,17 @@ simdnorm_status Validate(const simdnorm_batch_norm_inference_args* given, const 
 simdnorm_status Validate(const simdnorm_batch_norm_training_args* given, const simdnorm_options* given_options,
                          simdnorm_batch_norm_training_args* valid, CallOptions* options, bool* empty);
 
+// An entry point: checks the arguments and, where there is anything to do, calls run(args, options).
+template <class Args, class Run>
+simdnorm_status RunIfValid(const Args* given, const simdnorm_options* given_options, const Run& run) {
+  Args args;
+  CallOptions options;
+  bool empty = false;
+  const simdnorm_status status = Validate(given, given_options, &args, &options, &empty);
+  if (status == SIMDNORM_OK && !empty) run(args, options);
+  return status;
+}
+
 }  // namespace simdnorm
 
 #endif  // SIMDNORM_LIB_VALIDATE_H_

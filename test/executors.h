@@ -57,10 +57,10 @@ struct EagerPool {
     std::vector<std::thread> threads;
     for (int64_t i = 0; i < num_tasks; ++i) {
       threads.emplace_back([&, i] {
-        for (++arrived; arrived < num_tasks;) std::this_thread::yield();
         const int64_t now = ++self.in_flight;
         for (int64_t most = self.peak; most < now && !self.peak.compare_exchange_weak(most, now);) {
         }
+        for (++arrived; arrived < num_tasks;) std::this_thread::yield();
         task(task_context, i);
         --self.in_flight;
       });

@@ -17,14 +17,14 @@ namespace simdnorm_test {
 namespace HWY_NAMESPACE {
 using namespace simdnorm::HWY_NAMESPACE;
 using simdnorm::Moments;
-using simdnorm::Normalizer;
+using simdnorm::Normalizers;
 
 template <bool kCentred, class T>
 Moments MomentsOfRun(const float* x, int64_t length, double pivot) {
   LaneMoments<T> run;
   RunMoments<kCentred>(StripTag<T>(), x, length, static_cast<T>(pivot), run);
   MergeLanes<kCentred>(length, &run, 1);
-  return Moments{static_cast<double>(length), run.mean[0], run.m2[0]};
+  return Moments{static_cast<double>(length), {run.mean[0]}, {run.m2[0]}};
 }
 
 Moments CentredInFloat(const float* x, int64_t length, double pivot) { return MomentsOfRun<true, float>(x, length, pivot); }
@@ -45,16 +45,21 @@ Moments OfChannel(const float* x, int64_t rows, int64_t channels, int64_t valid)
                              strip);
     }
   }
-  return Moments{static_cast<double>(rows), strip.mean[valid / 2], strip.m2[valid / 2]};
+  return Moments{static_cast<double>(rows), {strip.mean[valid / 2]}, {strip.m2[valid / 2]}};
 }
 
 float PivotOf(float first, float middle, float last) { return Pivot(first, middle, last); }
 Moments Merged(const Moments& a, const Moments& b) {
   Moments result = a;
-  MergeMoments(result, b);
+  MergeMoments(result, b, 1);
   return result;
 }
-Normalizer Finished(const Moments& moments, double pivot, float epsilon) { return Finish(moments, pivot, epsilon); }
+// As item 3 of 16.
+Normalizers Finished(const Moments& moments, double pivot, float epsilon) {
+  Normalizers norm = {};
+  Finish(moments.count, moments.mean[0], moments.m2[0], pivot, epsilon, norm, 3);
+  return norm;
+}
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
@@ -127,14 +132,14 @@ TEST_CASE("moments of runs of every length agree with two passes in long double"
         const Exact exact(values);
         const double pivot = values[static_cast<size_t>(length) / 2], std = static_cast<double>(sqrtl(exact.m2 / length));
         const auto check = [&](const simdnorm::Moments& moments, double bound) {
-          CHECK(moments.count == length);
-          CHECK(fabsl(static_cast<long double>(pivot) + moments.mean - exact.mean) <=
+          CHECK(moments.count == static_cast<double>(length));
+          CHECK(fabsl(static_cast<long double>(pivot) + moments.mean[0] - exact.mean) <=
                 bound * (std + fabs(pivot - static_cast<double>(exact.mean))));
-          CHECK(fabsl(moments.m2 - exact.m2) <= 2 * bound * static_cast<double>(exact.m2));
+          CHECK(fabsl(moments.m2[0] - exact.m2) <= 2 * bound * static_cast<double>(exact.m2));
         };
         check(HWY_DISPATCH_TABLE(CentredInFloat)[index](values.data(), length, pivot), kFloatBound);
         check(HWY_DISPATCH_TABLE(CentredInDouble)[index](values.data(), length, pivot), kDoubleBound);
-        const double squares = HWY_DISPATCH_TABLE(SquaresInFloat)[index](values.data(), length, 0).m2;
+        const double squares = HWY_DISPATCH_TABLE(SquaresInFloat)[index](values.data(), length, 0).m2[0];
         CHECK(fabsl(squares - exact.squares) <= kFloatBound * static_cast<double>(exact.squares));
       }
     }
@@ -149,8 +154,8 @@ TEST_CASE("a constant run has exactly its mean, and variance 0") {
         const std::vector<float> values(static_cast<size_t>(length), value);
         const simdnorm::Moments moments =
             HWY_DISPATCH_TABLE(CentredInFloat)[Index(target)](values.data(), length, static_cast<double>(value));
-        CHECK(moments.mean == 0);
-        CHECK(moments.m2 == 0);
+        CHECK(moments.mean[0] == 0);
+        CHECK(moments.m2[0] == 0);
       }
     }
   });
@@ -166,9 +171,9 @@ TEST_CASE("runs are read to their end and no further") {
       for (int64_t i = 0; i < length; ++i) buffer[i] = values[static_cast<size_t>(i)];
       const auto run = HWY_DISPATCH_TABLE(CentredInFloat)[Index(target)];
       const simdnorm::Moments moments = run(buffer.data(), length, 3);
-      CHECK(moments.mean == run(values.data(), length, 3).mean);
+      CHECK(moments.mean[0] == run(values.data(), length, 3).mean[0]);
       buffer[length - 1] += 100;  // the last one counts
-      CHECK(moments.mean != run(buffer.data(), length, 3).mean);
+      CHECK(moments.mean[0] != run(buffer.data(), length, 3).mean[0]);
     }
   });
 }
@@ -188,8 +193,8 @@ TEST_CASE("moments down the rows of channels agree with two passes in long doubl
         GuardedBuffer buffer(rows * channels, {true, 0});
         for (int64_t i = 0; i < buffer.size(); ++i) buffer[i] = values[static_cast<size_t>(i)];
         const simdnorm::Moments moments = HWY_DISPATCH_TABLE(OfChannel)[Index(target)](buffer.data(), rows, channels, valid);
-        CHECK(fabsl(moments.mean - exact.mean) <= kFloatBound * static_cast<double>(sqrtl(exact.squares / rows)));
-        CHECK(fabsl(moments.m2 - exact.m2) <= 2 * kFloatBound * static_cast<double>(exact.squares));
+        CHECK(fabsl(moments.mean[0] - exact.mean) <= kFloatBound * static_cast<double>(sqrtl(exact.squares / rows)));
+        CHECK(fabsl(moments.m2[0] - exact.m2) <= 2 * kFloatBound * static_cast<double>(exact.squares));
       }
     }
   });
@@ -212,25 +217,25 @@ TEST_CASE("merged moments are those of all values") {
   ForEachTarget([](const char* target) {
     const auto merged = HWY_DISPATCH_TABLE(Merged)[Index(target)];
     // {1, 3} and {5, 6, 10}
-    const simdnorm::Moments moments = merged({2, 2, 2}, {3, 7, 14});
+    const simdnorm::Moments moments = merged({2, {2}, {2}}, {3, {7}, {14}});
     CHECK(moments.count == 5);
-    CHECK(moments.mean == doctest::Approx(5));
-    CHECK(moments.m2 == doctest::Approx(46));
-    const simdnorm::Moments first = merged({}, {3, 7, 14});
+    CHECK(moments.mean[0] == doctest::Approx(5));
+    CHECK(moments.m2[0] == doctest::Approx(46));
+    const simdnorm::Moments first = merged({}, {3, {7}, {14}});
     CHECK(first.count == 3);
-    CHECK(first.mean == 7);
-    CHECK(first.m2 == 14);
+    CHECK(first.mean[0] == 7);
+    CHECK(first.m2[0] == 14);
   });
 }
 
 TEST_CASE("the mean is kept as two floats") {
   ForEachTarget([](const char* target) {
     const auto finished = HWY_DISPATCH_TABLE(Finished)[Index(target)];
-    const simdnorm::Normalizer norm = finished({4, 0.01, 4}, 1e6, 0.0f);
-    CHECK(norm.mean_high == 1e6f);
-    CHECK(norm.rstd_float == 1);
-    CHECK(norm.offset == static_cast<float>(-(1e6 + 0.01 - 1e6)));
-    CHECK(finished({4, 0, 0}, 3, 0.0f).offset == 0);  // not 0 * Inf
+    const simdnorm::Normalizers norm = finished({4, {0.01}, {4}}, 1e6, 0.0f);
+    CHECK(norm.mean_high[3] == 1e6f);
+    CHECK(norm.rstd[3] == 1);
+    CHECK(norm.offset[3] == static_cast<float>(-(1e6 + 0.01 - 1e6)));
+    CHECK(finished({4, {0}, {0}}, 3, 0.0f).offset[3] == 0);  // not 0 * Inf
   });
 }
 
@@ -239,7 +244,7 @@ TEST_CASE("statistics fall back to double where f32's range ends, and only there
   ForEachTarget([&](const char* target) {
     CAPTURE(std::string(target));
     const auto falls_back = [&](double variance, float epsilon, double mean = 0) {
-      return HWY_DISPATCH_TABLE(Finished)[Index(target)]({1, mean, variance}, 0, epsilon).in_double;
+      return HWY_DISPATCH_TABLE(Finished)[Index(target)]({1, {mean}, {variance}}, 0, epsilon).in_double[3];
     };
     CHECK(!falls_back(1, 1e-5f));
     CHECK(!falls_back(0, 1e-5f));      // a constant row

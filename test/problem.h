@@ -7,6 +7,7 @@
 #include <float.h>
 #include <stdint.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -240,13 +241,13 @@ class Tensors {
   // Outputs as they are before a call. Copies only: tests call this in floating-point environments of all sorts.
   void Reset() {
     y.FillWithCanaries();
-    if (p.in_place) memcpy(y.data(), x.data(), static_cast<size_t>(x.size()) * sizeof(float));
+    if (p.in_place) std::copy(x.data(), x.data() + x.size(), y.data());
     for (auto* output : {&mean, &rstd}) {
       if (*output) (*output)->FillWithCanaries();
     }
     if (p.HasRunning()) {
-      memcpy(running_mean->data(), running_mean_before_.data(), running_mean_before_.size() * sizeof(float));
-      memcpy(running_variance->data(), running_variance_before_.data(), running_variance_before_.size() * sizeof(float));
+      std::copy(running_mean_before_.begin(), running_mean_before_.end(), running_mean->data());
+      std::copy(running_variance_before_.begin(), running_variance_before_.end(), running_variance->data());
     }
   }
 

@@ -127,8 +127,10 @@ SIMDNORM_API const char* simdnorm_version(void);
  * rows = 0 or cols = 0: nothing to do, nothing is written.
  *
  * Statistics are one-pass Welford (Welford 1962; Chan, Golub & LeVeque 1979) about a pivot, the mean kept to twice f32's
- * precision. Error bound: |y - exact| <= 4e-6 * max_c(1, |y|, |scale * rstd * (x - mean)|) over the row, whatever the mean,
- * for std >= 1e-7 * |mean|. */
+ * precision. Error bounds, whatever the mean, for std >= 1e-7 * |mean| and epsilon not negative:
+ *   |y - exact|    <= 4e-6 * max_c(1, |y|, |scale * rstd * (x - mean)|) over the row
+ *   |mean - exact| <= 6e-8 * |mean| + 2e-6 * std, and 36 times f32's smallest subnormal
+ *   |rstd - exact| <= 2e-6 * rstd */
 typedef struct simdnorm_layer_norm_args {
   size_t struct_size;         /* sizeof(simdnorm_layer_norm_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where variance + epsilon < 0 */
@@ -153,8 +155,8 @@ SIMDNORM_API simdnorm_status simdnorm_layer_norm(const simdnorm_layer_norm_args*
  *
  *     rstd[r] = 1 / sqrt(sum_c x[r,c]^2 / cols + epsilon)           y[r,c] = x[r,c] * rstd[r] * scale[c]
  *
- * rows = 0 or cols = 0: nothing to do, nothing is written. Error bound: |y - exact| <= 2e-6 * |y|, plus f32's smallest
- * subnormal. */
+ * rows = 0 or cols = 0: nothing to do, nothing is written. Error bounds for epsilon not negative: |y - exact| <= 2e-6 * |y|,
+ * plus f32's smallest subnormal; |rstd - exact| <= 2e-6 * rstd. */
 typedef struct simdnorm_rms_norm_args {
   size_t struct_size;         /* sizeof(simdnorm_rms_norm_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where the mean square + epsilon < 0 */
@@ -178,8 +180,8 @@ SIMDNORM_API simdnorm_status simdnorm_rms_norm(const simdnorm_rms_norm_args* arg
  *     y = (x - mean[c]) * rstd * scale[c] + shift[c]           rstd = 1 / sqrt(variance[c] + epsilon)
  *
  * always in this centred form, so that x == mean[c] gives exactly shift[c] (for finite scale and variance + epsilon > 0).
- * A size of 0: nothing to do, nothing is written. Error bound, where x - mean[c] is within f32's range:
- * |y - exact| <= 4e-7 * (|y - shift| + |y|), plus f32's smallest subnormal. */
+ * A size of 0: nothing to do, nothing is written. Error bound, where x - mean[c] and its product with rstd
+ * are within f32's range: |y - exact| <= 4e-7 * (|y - shift| + |y|), plus f32's smallest subnormal. */
 typedef struct simdnorm_batch_norm_inference_args {
   size_t struct_size;               /* sizeof(simdnorm_batch_norm_inference_args) */
   float epsilon;                    /* finite; negative is legal and gives NaN where variance + epsilon < 0 */
@@ -211,7 +213,8 @@ SIMDNORM_API simdnorm_status simdnorm_batch_norm_inference(const simdnorm_batch_
  * in PyTorch; it is one minus ONNX's. One value per channel gives y = shift; its unbiased variance does not exist, and
  * asking for it is an error. A size of 0: nothing to do, nothing is written.
  *
- * Statistics as in simdnorm_layer_norm, and the same error bound with a channel for a row. */
+ * Statistics as in simdnorm_layer_norm, and the same error bounds with a channel for a row; what a running statistic adds to
+ * its old value is as exact: 2e-6 * std for the mean, 4e-6 * variance for the variance, and one rounding. */
 typedef struct simdnorm_batch_norm_training_args {
   size_t struct_size;         /* sizeof(simdnorm_batch_norm_training_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where variance + epsilon < 0 */

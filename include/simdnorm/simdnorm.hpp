@@ -87,9 +87,42 @@ struct BatchNormTrainingParams {
   simdnorm_running_variance_kind running_variance_kind = SIMDNORM_UNBIASED;
 };
 
-// Runs a C entry point with `options` and gathers its result; for the functions below.
+// The way from these types to the C API; for the functions below.
 class Call {
  public:
+  template <class Args, class Params>
+  static Result OnRows(simdnorm_status (*function)(const Args*, const simdnorm_options*), Args args, Rows<const float> x,
+                       Rows<float> y, const Params& params, const Options& options) {
+    if (x.rows != y.rows) return Mismatch("x and y differ in rows");
+    if (x.cols != y.cols) return Mismatch("x and y differ in cols");
+    args.epsilon = params.epsilon;
+    args.x = x.data;
+    args.y = y.data;
+    args.rows = x.rows;
+    args.cols = x.cols;
+    args.x_row_stride = x.row_stride;
+    args.y_row_stride = y.row_stride;
+    args.scale = params.scale;
+    args.rstd = params.rstd;
+    return Run(function, args, options);
+  }
+
+  template <class Args, class Params>
+  static Result OnChannels(simdnorm_status (*function)(const Args*, const simdnorm_options*), Args args, const float* x,
+                           float* y, const Shape& shape, const Params& params, const Options& options) {
+    args.epsilon = params.epsilon;
+    args.layout = shape.layout;
+    args.x = x;
+    args.y = y;
+    args.batch = shape.batch;
+    args.channels = shape.channels;
+    args.spatial = shape.spatial;
+    args.scale = params.scale;
+    args.shift = params.shift;
+    return Run(function, args, options);
+  }
+
+ private:
   template <class Args>
   static Result Run(simdnorm_status (*function)(const Args*, const simdnorm_options*), Args& args, const Options& options) {
     Result result;
@@ -116,21 +149,10 @@ class Call {
 };
 
 inline Result LayerNorm(Rows<const float> x, Rows<float> y, const LayerNormParams& params = {}, const Options& options = {}) {
-  if (x.rows != y.rows) return Call::Mismatch("x and y differ in rows");
-  if (x.cols != y.cols) return Call::Mismatch("x and y differ in cols");
   simdnorm_layer_norm_args args = {};
-  args.epsilon = params.epsilon;
-  args.x = x.data;
-  args.y = y.data;
-  args.rows = x.rows;
-  args.cols = x.cols;
-  args.x_row_stride = x.row_stride;
-  args.y_row_stride = y.row_stride;
-  args.scale = params.scale;
   args.shift = params.shift;
   args.mean = params.mean;
-  args.rstd = params.rstd;
-  return Call::Run(simdnorm_layer_norm, args, options);
+  return Call::OnRows(simdnorm_layer_norm, args, x, y, params, options);
 }
 
 inline Result LayerNorm(const float* x, float* y, int64_t rows, int64_t cols, const LayerNormParams& params = {},
@@ -139,19 +161,7 @@ inline Result LayerNorm(const float* x, float* y, int64_t rows, int64_t cols, co
 }
 
 inline Result RMSNorm(Rows<const float> x, Rows<float> y, const RMSNormParams& params = {}, const Options& options = {}) {
-  if (x.rows != y.rows) return Call::Mismatch("x and y differ in rows");
-  if (x.cols != y.cols) return Call::Mismatch("x and y differ in cols");
-  simdnorm_rms_norm_args args = {};
-  args.epsilon = params.epsilon;
-  args.x = x.data;
-  args.y = y.data;
-  args.rows = x.rows;
-  args.cols = x.cols;
-  args.x_row_stride = x.row_stride;
-  args.y_row_stride = y.row_stride;
-  args.scale = params.scale;
-  args.rstd = params.rstd;
-  return Call::Run(simdnorm_rms_norm, args, options);
+  return Call::OnRows(simdnorm_rms_norm, simdnorm_rms_norm_args{}, x, y, params, options);
 }
 
 inline Result RMSNorm(const float* x, float* y, int64_t rows, int64_t cols, const RMSNormParams& params = {},
@@ -162,39 +172,21 @@ inline Result RMSNorm(const float* x, float* y, int64_t rows, int64_t cols, cons
 inline Result BatchNormInference(const float* x, float* y, const Shape& shape, const BatchNormInferenceParams& params,
                                  const Options& options = {}) {
   simdnorm_batch_norm_inference_args args = {};
-  args.epsilon = params.epsilon;
-  args.layout = shape.layout;
-  args.x = x;
-  args.y = y;
-  args.batch = shape.batch;
-  args.channels = shape.channels;
-  args.spatial = shape.spatial;
   args.mean = params.mean;
   args.variance = params.variance;
-  args.scale = params.scale;
-  args.shift = params.shift;
-  return Call::Run(simdnorm_batch_norm_inference, args, options);
+  return Call::OnChannels(simdnorm_batch_norm_inference, args, x, y, shape, params, options);
 }
 
 inline Result BatchNormTraining(const float* x, float* y, const Shape& shape, const BatchNormTrainingParams& params = {},
                                 const Options& options = {}) {
   simdnorm_batch_norm_training_args args = {};
-  args.epsilon = params.epsilon;
   args.momentum = params.momentum;
-  args.layout = shape.layout;
   args.running_variance_kind = params.running_variance_kind;
-  args.x = x;
-  args.y = y;
-  args.batch = shape.batch;
-  args.channels = shape.channels;
-  args.spatial = shape.spatial;
-  args.scale = params.scale;
-  args.shift = params.shift;
   args.mean = params.mean;
   args.rstd = params.rstd;
   args.running_mean = params.running_mean;
   args.running_variance = params.running_variance;
-  return Call::Run(simdnorm_batch_norm_training, args, options);
+  return Call::OnChannels(simdnorm_batch_norm_training, args, x, y, shape, params, options);
 }
 
 // The names of the supported targets, best (the default) first, ended by nullptr.

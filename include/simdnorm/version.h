@@ -1,4 +1,4 @@
-/* simdnorm's version, for #if. meson.build reads it from here: this is its only home. */
+/* simdnorm's version, for #if. meson.build says it too and checks that the two agree. */
 #ifndef SIMDNORM_VERSION_H_
 #define SIMDNORM_VERSION_H_
 

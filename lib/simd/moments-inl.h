@@ -42,8 +42,14 @@ struct LaneMoments {
   alignas(64) T mean[kStrip];  // of x - pivot
   alignas(64) T m2[kStrip];
 
-  void Start(T run_pivot) {
-    for (size_t l = 0; l < kStrip; ++l) pivot[l] = run_pivot, mean[l] = m2[l] = 0;
+  // By vectors: what is stored by element cannot be forwarded to the loads that follow at once.
+  HWY_INLINE void Start(T run_pivot) {
+    const StripTag<T> d;
+    for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) {
+      hn::Store(hn::Set(d, run_pivot), d, pivot + l);
+      hn::Store(hn::Zero(d), d, mean + l);
+      hn::Store(hn::Zero(d), d, m2 + l);
+    }
   }
 };
 
@@ -184,7 +190,7 @@ HWY_INLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t length, T pivo
 // Merges lane l with lane l + kHalf, for l < kHalf, of each of the items; counts are the lanes' numbers of values, the same
 // for all items. Item by item within a step: the steps of one item wait for each other, those of different ones do not.
 template <bool kCentred, size_t kHalf, class T>
-HWY_INLINE void MergeHalves(LaneMoments<T>* items, size_t num_items, T* HWY_RESTRICT counts) {
+HWY_INLINE void MergeHalves(LaneMoments<T>* items, int64_t num_items, T* HWY_RESTRICT counts) {
   const hn::CappedTag<T, kHalf> d;
   using V = hn::Vec<decltype(d)>;
   for (size_t l = 0; l < kHalf; l += hn::Lanes(d)) {
@@ -192,7 +198,7 @@ HWY_INLINE void MergeHalves(LaneMoments<T>* items, size_t num_items, T* HWY_REST
     const V weight = hn::Div(count_b, hn::Max(sum, hn::Set(d, T(1))));  // lanes may be without values
     const V weight_m2 = hn::Mul(count, weight);
     hn::StoreU(sum, d, counts + l);
-    for (size_t i = 0; i < num_items; ++i) {
+    for (int64_t i = 0; i < num_items; ++i) {
       T* HWY_RESTRICT item_mean = items[i].mean + l;
       T* HWY_RESTRICT item_m2 = items[i].m2 + l;
       V mean = hn::LoadU(d, item_mean), m2 = hn::LoadU(d, item_m2);
@@ -205,10 +211,14 @@ HWY_INLINE void MergeHalves(LaneMoments<T>* items, size_t num_items, T* HWY_REST
 
 // Merges the lanes of runs of `length` elements each; their moments are then in lane 0.
 template <bool kCentred, class T>
-HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T>* items, size_t num_items) {
+HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T>* items, int64_t num_items) {
   alignas(64) T counts[kStrip];
-  for (size_t l = 0; l < kStrip; ++l) {
-    counts[l] = static_cast<T>(length / static_cast<int64_t>(kStrip) + (static_cast<int64_t>(l) < length % 16));
+  const hn::CappedTag<T, kStrip / 2> d;  // as wide as the first step's loads
+  const T whole = static_cast<T>(length / static_cast<int64_t>(kStrip));
+  const auto ragged = hn::Set(d, static_cast<T>(length % static_cast<int64_t>(kStrip)));
+  for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) {
+    const auto longer = hn::Lt(hn::Iota(d, static_cast<T>(l)), ragged);
+    hn::Store(hn::Add(hn::Set(d, whole), hn::IfThenElseZero(longer, hn::Set(d, T(1)))), d, counts + l);
   }
   MergeHalves<kCentred, 8>(items, num_items, counts);
   MergeHalves<kCentred, 4>(items, num_items, counts);
@@ -216,16 +226,23 @@ HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T>* items, size_t num_ite
   MergeHalves<kCentred, 1>(items, num_items, counts);
 }
 
-// Chan's formula in double: b into a. Plain multiplications and additions, in this order on every target.
-HWY_INLINE void MergeMoments(Moments& a, const Moments& b) {
-  if (a.count == 0) {
-    a = b;
-    return;
+// Chan's formula in double: b, of `count` values for each of the items, into a. Where a has none yet the weight is 1, and the
+// result b. Plain multiplications and additions, in this order on every target.
+template <int64_t kCount, class MeanB, class M2B>
+HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, double count, int64_t items, const MeanB& mean_b, const M2B& m2_b) {
+  const double total = a.count + count, weight = count / total, weight_m2 = a.count * weight;
+  for (int64_t i = 0; i < items; ++i) {
+    const double delta = mean_b(i) - a.mean[i];
+    a.mean[i] = a.mean[i] + delta * weight;
+    a.m2[i] = a.m2[i] + (m2_b(i) + delta * delta * weight_m2);
   }
-  const double count = a.count + b.count, weight = b.count / count, delta = b.mean - a.mean;
-  a.mean = a.mean + delta * weight;
-  a.m2 = a.m2 + (b.m2 + delta * delta * (a.count * weight));
-  a.count = count;
+  a.count = total;
+}
+
+template <int64_t kCount>
+HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, int64_t items) {
+  MergeMoments(
+      a, b.count, items, [&](int64_t i) { return b.mean[i]; }, [&](int64_t i) { return b.m2[i]; });
 }
 
 // From moments about the pivot to what normalizes. Sets in_double where statistics gathered in f32 are not to be trusted:
@@ -233,25 +250,23 @@ HWY_INLINE void MergeMoments(Moments& a, const Moments& b) {
 // - squared deviations sank below f32's range, and epsilon is too small to hide it: each square is off by 2^-150 at the most,
 //   so where variance + epsilon >= 2^-120 the error stays under 2^-30 of it;
 // - deviations are so small that their mean may have lost digits to subnormals. (In a constant run it is 0.)
-HWY_INLINE Normalizer Finish(const Moments& moments, double pivot, float epsilon) {
-  Normalizer norm;
-  norm.mean = pivot + moments.mean;
-  norm.variance = moments.m2 / moments.count;
-  const double shifted = norm.variance + static_cast<double>(epsilon);
-  norm.rstd = 1.0 / sqrt(shifted);
-  norm.mean_high = static_cast<float>(norm.mean);
-  norm.rstd_float = static_cast<float>(norm.rstd);
-  const double low = norm.mean - static_cast<double>(norm.mean_high);
-  norm.offset = low == 0 ? 0.0f : static_cast<float>(-low * norm.rstd);  // no 0 * Inf
-  norm.in_double = !(norm.variance <= 3.4e38 && shifted >= 0x1p-120) || (norm.variance < 0x1p-126 && moments.mean != 0);
-  return norm;
+HWY_INLINE void Finish(double count, double mean, double m2, double pivot, float epsilon, Normalizers& norm, int64_t i) {
+  norm.mean[i] = pivot + mean;
+  norm.variance[i] = m2 / count;
+  // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
+  if (!(mean - mean == 0)) norm.mean[i] = norm.variance[i] = static_cast<double>(NAN);
+  const double shifted = norm.variance[i] + static_cast<double>(epsilon);
+  norm.rstd_double[i] = 1.0 / sqrt(shifted);
+  norm.mean_high[i] = static_cast<float>(norm.mean[i]);
+  norm.rstd[i] = static_cast<float>(norm.rstd_double[i]);
+  const double low = norm.mean[i] - static_cast<double>(norm.mean_high[i]);
+  norm.offset[i] = low == 0 ? 0.0f : static_cast<float>(-low * norm.rstd_double[i]);  // no 0 * Inf
+  norm.in_double[i] = !(norm.variance[i] <= 3.4e38 && shifted >= 0x1p-120) || (norm.variance[i] < 0x1p-126 && mean != 0);
 }
 
-// The normalizer of given statistics (batch norm, inference).
-HWY_INLINE Normalizer GivenNormalizer(float mean, float variance, float epsilon) {
-  Normalizer norm = Finish(Moments{1, 0, variance}, 0, epsilon);
-  norm.mean = norm.mean_high = mean;
-  return norm;
+// 1 / sqrt(variance + epsilon) of a given variance (batch norm, inference); the given mean needs no second float.
+HWY_INLINE float GivenRstd(float variance, float epsilon) {
+  return static_cast<float>(1.0 / sqrt(static_cast<double>(variance) + static_cast<double>(epsilon)));
 }
 
 HWY_INLINE float CanonicalNaN(double value) {
@@ -261,17 +276,21 @@ HWY_INLINE float CanonicalNaN(double value) {
   return result;
 }
 
-// Writes item i's statistics, those of `count` values, where the caller wants them.
-HWY_INLINE void SaveStatistics(const StatisticsOutputs& out, int64_t i, int64_t count, const Normalizer& norm) {
-  if (out.mean) out.mean[i] = CanonicalNaN(norm.mean);
-  if (out.rstd) out.rstd[i] = CanonicalNaN(norm.rstd);
-  const double momentum = out.momentum;
-  if (out.running_mean) {
-    out.running_mean[i] = CanonicalNaN((1 - momentum) * out.running_mean[i] + momentum * norm.mean);
-  }
-  if (out.running_variance) {
-    const double n = static_cast<double>(count), variance = norm.variance * (out.unbiased_running ? n / (n - 1) : 1.0);
-    out.running_variance[i] = CanonicalNaN((1 - momentum) * out.running_variance[i] + momentum * variance);
+// Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them.
+HWY_INLINE void SaveStatistics(const StatisticsOutputs& out, int64_t first, int64_t items, int64_t count,
+                               const Normalizers& norm) {
+  const double momentum = out.momentum, n = static_cast<double>(count), unbiased = out.unbiased_running ? n / (n - 1) : 1.0;
+  for (int64_t i = 0; i < items; ++i) {
+    if (out.mean) out.mean[first + i] = CanonicalNaN(norm.mean[i]);
+    if (out.rstd) out.rstd[first + i] = CanonicalNaN(norm.rstd_double[i]);
+    if (out.running_mean) {
+      float& running = out.running_mean[first + i];
+      running = CanonicalNaN((1 - momentum) * running + momentum * norm.mean[i]);
+    }
+    if (out.running_variance) {
+      float& running = out.running_variance[first + i];
+      running = CanonicalNaN((1 - momentum) * running + momentum * (norm.variance[i] * unbiased));
+    }
   }
 }
 

@@ -57,19 +57,17 @@ struct PerRun {
   }
 };
 
-// What a normalizer is to vectors of T: two floats for the mean, or a double.
+// What normalizes a run to vectors of T: two floats for the mean, or a double.
 template <class T>
-struct Centre;
-template <>
-struct Centre<float> {
-  explicit Centre(const Normalizer& norm) : mean(norm.mean_high), offset(norm.offset), rstd(norm.rstd_float) {}
-  float mean, offset, rstd;
+struct Centre {
+  T mean, offset, rstd;
 };
-template <>
-struct Centre<double> {
-  explicit Centre(const Normalizer& norm) : mean(norm.mean), offset(0), rstd(norm.rstd) {}
-  double mean, offset, rstd;
-};
+HWY_INLINE Centre<float> CentreOf(const Normalizers& norm, int64_t i, float /*tag*/) {
+  return {norm.mean_high[i], norm.offset[i], norm.rstd[i]};
+}
+HWY_INLINE Centre<double> CentreOf(const Normalizers& norm, int64_t i, double /*tag*/) {
+  return {norm.mean[i], 0, norm.rstd_double[i]};
+}
 
 template <class TY>
 HWY_NOINLINE void MakeNaNCanonical(TY* y, int64_t length) {
@@ -177,16 +175,16 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, const typename Traits::TX
   const StripTag<T> d;
   const Grouping grouping = norm.Chunks();
   const T pivot = SequencePivot<T, Traits>(norm, x);
-  LaneMoments<T> runs[kStrip];
-  size_t pending = 0;
-  int64_t pending_length = 0, chunk = begin * grouping.group_size;
+  LaneMoments<T> runs[kItems];
+  int64_t pending = 0, pending_length = 0, chunk = begin * grouping.group_size;
   Moments group;
   const auto flush = [&]() HWY_ATTR {
     MergeLanes<Traits::kCentred>(pending_length, runs, pending);
-    for (size_t i = 0; i < pending; ++i) {
-      MergeMoments(group, Moments{static_cast<double>(pending_length), runs[i].mean[0], runs[i].m2[0]});
-      ++chunk;
-      if (chunk % grouping.group_size == 0 || chunk == grouping.chunks) {
+    for (int64_t i = 0; i < pending; ++i) {
+      MergeMoments(
+          group, static_cast<double>(pending_length), 1, [&](int64_t /*item*/) { return runs[i].mean[0]; },
+          [&](int64_t /*item*/) { return runs[i].m2[0]; });
+      if (grouping.EndsGroup(++chunk)) {
         emit((chunk - 1) / grouping.group_size, group);
         group = Moments();
       }
@@ -195,28 +193,58 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, const typename Traits::TX
   };
   ForEachChunk(norm, chunk, HWY_MIN(end * grouping.group_size, grouping.chunks),
                [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
-                 if (pending == kStrip || (pending != 0 && length != pending_length)) flush();
+                 if (pending == kItems || (pending != 0 && length != pending_length)) flush();
                  pending_length = length;
                  RunMoments<Traits::kCentred>(d, x + plane * norm.plane_stride + start, length, pivot, runs[pending++]);
                });
   flush();
 }
 
-// The normalizer of a sequence from moments gathered in T.
+// Gathers a sequence's moments in T, for item i of the normalizers.
 template <class T, class Traits>
-HWY_NOINLINE Normalizer SequenceNormalizer(const SequenceNorm& norm, const typename Traits::TX* x) {
+HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
+  const auto* x = Traits::X(norm, sequence);
   Moments total;
   GroupMoments<T, Traits>(norm, x, 0, norm.Chunks().groups,
-                          [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments); });
-  return Finish(total, SequencePivot<T, Traits>(norm, x), norm.epsilon);
+                          [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
+  Finish(total.count, total.mean[0], total.m2[0], SequencePivot<T, Traits>(norm, x), norm.epsilon, normalizers, i);
+  if (sizeof(T) == sizeof(double)) normalizers.in_double[i] = true;
+}
+
+// The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them. For sequences that are short enough
+// to stay in the cache together.
+template <class Traits>
+HWY_INLINE void NormalizersOfNeighbours(const SequenceNorm& norm, int64_t first, int64_t count, Normalizers& normalizers) {
+  const StripTag<float> d;
+  const Grouping grouping = norm.Chunks();
+  float pivots[kItems];
+  LaneMoments<float> runs[kItems];
+  MomentsOf<kItems> group, total;
+  for (int64_t i = 0; i < count; ++i) pivots[i] = SequencePivot<float, Traits>(norm, Traits::X(norm, first + i));
+  int64_t chunk = 0;
+  ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
+    const int64_t offset = plane * norm.plane_stride + start;
+    for (int64_t i = 0; i < count; ++i) {
+      RunMoments<Traits::kCentred>(d, Traits::X(norm, first + i) + offset, length, pivots[i], runs[i]);
+    }
+    MergeLanes<Traits::kCentred>(length, runs, count);
+    MergeMoments(
+        group, static_cast<double>(length), count, [&](int64_t i) { return runs[i].mean[0]; },
+        [&](int64_t i) { return runs[i].m2[0]; });
+    if (grouping.EndsGroup(++chunk)) {
+      MergeMoments(total, group, count);
+      group = MomentsOf<kItems>();
+    }
+  });
+  for (int64_t i = 0; i < count; ++i) {
+    Finish(total.count, total.mean[i], total.m2[i], pivots[i], norm.epsilon, normalizers, i);
+  }
 }
 
 // Writes chunks [begin, end) of a sequence in arithmetic of type T.
 template <class T, class Traits>
-HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end,
-                            const Normalizer& normalizer) {
+HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, const Centre<T>& centre) {
   const StripTag<T> d;
-  const Centre<T> centre(normalizer);
   const auto* x = Traits::X(norm, sequence);
   auto* y = Traits::Y(norm, sequence);
   ForEachChunk(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
@@ -229,41 +257,12 @@ HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t 
 
 template <class Traits>
 HWY_INLINE void WriteSequence(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end,
-                              const Normalizer& normalizer) {
-  if (HWY_UNLIKELY(normalizer.in_double)) {
-    WriteChunks<double, Traits>(norm, sequence, begin, end, normalizer);
+                              const Normalizers& normalizers, int64_t i) {
+  if (HWY_UNLIKELY(normalizers.in_double[i])) {
+    WriteChunks<double, Traits>(norm, sequence, begin, end, CentreOf(normalizers, i, 0.0));
   } else {
-    WriteChunks<float, Traits>(norm, sequence, begin, end, normalizer);
+    WriteChunks<float, Traits>(norm, sequence, begin, end, CentreOf(normalizers, i, 0.0f));
   }
-}
-
-// The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them: the steps in which a sequence waits
-// for itself run for all at a time. For sequences that are short enough to stay in the cache together.
-template <class Traits>
-HWY_INLINE void NeighbourNormalizers(const SequenceNorm& norm, int64_t first, int64_t count, Normalizer* normalizers) {
-  const StripTag<float> d;
-  const Grouping grouping = norm.Chunks();
-  float pivots[kStrip];
-  LaneMoments<float> runs[kStrip];
-  Moments groups[kStrip], totals[kStrip];
-  for (int64_t i = 0; i < count; ++i) pivots[i] = SequencePivot<float, Traits>(norm, Traits::X(norm, first + i));
-  int64_t chunk = 0;
-  ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
-    const int64_t offset = plane * norm.plane_stride + start;
-    for (int64_t i = 0; i < count; ++i) {
-      RunMoments<Traits::kCentred>(d, Traits::X(norm, first + i) + offset, length, pivots[i], runs[i]);
-    }
-    MergeLanes<Traits::kCentred>(length, runs, static_cast<size_t>(count));
-    ++chunk;
-    const bool ends_group = chunk % grouping.group_size == 0 || chunk == grouping.chunks;
-    for (int64_t i = 0; i < count; ++i) {
-      MergeMoments(groups[i], Moments{static_cast<double>(length), runs[i].mean[0], runs[i].m2[0]});
-      if (!ends_group) continue;
-      MergeMoments(totals[i], groups[i]);
-      groups[i] = Moments();
-    }
-  });
-  for (int64_t i = 0; i < count; ++i) normalizers[i] = Finish(totals[i], pivots[i], norm.epsilon);
 }
 
 // Kernel: sequences [begin, end), all of each.
@@ -273,24 +272,21 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const int64_t chunks = norm.Chunks().chunks, elements = norm.planes * norm.length;
   // As many sequences at a time as stay in L1 between their moments and their writes.
   constexpr int64_t kBatchElements = 4096;
-  const int64_t batch = HWY_MAX(1, HWY_MIN(static_cast<int64_t>(kStrip), kBatchElements / elements));
+  const int64_t batch = HWY_MAX(1, HWY_MIN(kItems, kBatchElements / elements));
 
-  Normalizer normalizers[kStrip];
+  Normalizers normalizers;
   for (int64_t first = begin; first < end; first += batch) {
     const int64_t count = HWY_MIN(batch, end - first);
     if (batch > 1 || chunks == 1) {
-      NeighbourNormalizers<Traits>(norm, first, count, normalizers);
+      NormalizersOfNeighbours<Traits>(norm, first, count, normalizers);
     } else {
-      normalizers[0] = SequenceNormalizer<float, Traits>(norm, Traits::X(norm, first));
+      NormalizerOfOne<float, Traits>(norm, first, normalizers, 0);
     }
     for (int64_t i = 0; i < count; ++i) {
-      if (HWY_UNLIKELY(normalizers[i].in_double)) {
-        normalizers[i] = SequenceNormalizer<double, Traits>(norm, Traits::X(norm, first + i));
-        normalizers[i].in_double = true;
-      }
-      SaveStatistics(norm.outputs, first + i, elements, normalizers[i]);
-      WriteSequence<Traits>(norm, first + i, 0, chunks, normalizers[i]);
+      if (HWY_UNLIKELY(normalizers.in_double[i])) NormalizerOfOne<double, Traits>(norm, first + i, normalizers, i);
     }
+    SaveStatistics(norm.outputs, first, count, elements, normalizers);
+    for (int64_t i = 0; i < count; ++i) WriteSequence<Traits>(norm, first + i, 0, chunks, normalizers, i);
   }
 }
 
@@ -305,31 +301,36 @@ void SharedMoments(const void* args, int64_t begin, int64_t end) {
     const auto emit = [&](int64_t group, const Moments& moments) { shared.moments[i * groups + group] = moments; };
     if (!shared.in_double) {
       GroupMoments<float, Traits>(*shared.norm, x, unit - i * groups, last - i * groups, emit);
-    } else if (shared.normalizers[i].in_double) {
+    } else if (shared.normalizers->in_double[i]) {
       GroupMoments<double, Traits>(*shared.norm, x, unit - i * groups, last - i * groups, emit);
     }
     unit = last;
   }
 }
 
-// Kernel of a SharedSequences: units are its sequences; their moments become normalizers.
+// Kernel of a SharedSequences, one unit: moments become normalizers.
 template <class Traits>
-void SharedFinish(const void* args, int64_t begin, int64_t end) {
+void SharedFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
   const SequenceNorm& norm = *shared.norm;
   const int64_t groups = norm.Chunks().groups;
-  for (int64_t i = begin; i < end; ++i) {
-    if (shared.in_double && !shared.normalizers[i].in_double) continue;
+  for (int64_t i = 0; i < shared.count; ++i) {
+    if (shared.in_double && !shared.normalizers->in_double[i]) continue;
     Moments total;
-    for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group]);
+    for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group], 1);
     const auto* x = Traits::X(norm, shared.first + i);
-    if (shared.in_double) {
-      shared.normalizers[i] = Finish(total, SequencePivot<double, Traits>(norm, x), norm.epsilon);
-      shared.normalizers[i].in_double = true;
-    } else {
-      shared.normalizers[i] = Finish(total, SequencePivot<float, Traits>(norm, x), norm.epsilon);
-    }
+    const double pivot = shared.in_double ? SequencePivot<double, Traits>(norm, x) : SequencePivot<float, Traits>(norm, x);
+    Finish(total.count, total.mean[0], total.m2[0], pivot, norm.epsilon, *shared.normalizers, i);
+    if (shared.in_double) shared.normalizers->in_double[i] = true;
   }
+}
+
+// Kernel of a SharedSequences, one unit: hands out the statistics.
+template <class Traits>
+void SharedSave(const void* args, int64_t /*begin*/, int64_t /*end*/) {
+  const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
+  const SequenceNorm& norm = *shared.norm;
+  SaveStatistics(norm.outputs, shared.first, shared.count, norm.planes * norm.length, *shared.normalizers);
 }
 
 // Kernel of a SharedSequences: writes the same units as SharedMoments.
@@ -340,18 +341,8 @@ void SharedWrite(const void* args, int64_t begin, int64_t end) {
   for (int64_t unit = begin; unit < end;) {
     const int64_t i = unit / grouping.groups, last = HWY_MIN(end, (i + 1) * grouping.groups);
     WriteSequence<Traits>(*shared.norm, shared.first + i, (unit - i * grouping.groups) * grouping.group_size,
-                          HWY_MIN((last - i * grouping.groups) * grouping.group_size, grouping.chunks), shared.normalizers[i]);
+                          HWY_MIN((last - i * grouping.groups) * grouping.group_size, grouping.chunks), *shared.normalizers, i);
     unit = last;
-  }
-}
-
-// Kernel of a SharedSequences: units are its sequences; hands out the statistics.
-template <class Traits>
-void SharedSave(const void* args, int64_t begin, int64_t end) {
-  const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
-  const SequenceNorm& norm = *shared.norm;
-  for (int64_t i = begin; i < end; ++i) {
-    SaveStatistics(norm.outputs, shared.first + i, norm.planes * norm.length, shared.normalizers[i]);
   }
 }
 
@@ -371,7 +362,7 @@ void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const TS* shift = static_cast<const TS*>(norm.shift);
   int64_t channel = begin % norm.channels;
   for (int64_t plane = begin; plane < end; ++plane) {
-    const Centre<float> centre(GivenNormalizer(norm.mean[channel], norm.variance[channel], norm.epsilon));
+    const Centre<float> centre = {norm.mean[channel], 0, GivenRstd(norm.variance[channel], norm.epsilon)};
     WriteRun<true>(d, x + plane * norm.spatial, y + plane * norm.spatial, norm.spatial, centre,
                    PerRun{scale ? LoadScalar(scale + channel) : 1.0f}, PerRun{shift ? LoadScalar(shift + channel) : 0.0f});
     if (++channel == norm.channels) channel = 0;
