@@ -52,6 +52,10 @@ struct SequenceNorm {
   float epsilon;
   StatisticsOutputs outputs;
 
+  // Of the middle and the last element of a sequence, from its first.
+  int64_t MiddleOffset() const { return planes / 2 * plane_stride + (planes % 2 == 0 ? 0 : length / 2); }
+  int64_t LastOffset() const { return (planes - 1) * plane_stride + length - 1; }
+
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
   Grouping Chunks() const { return Grouping(planes * ChunksPerPlane()); }
 };

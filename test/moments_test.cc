@@ -57,7 +57,8 @@ Moments Merged(const Moments& a, const Moments& b) {
 // As item 3 of 16.
 Normalizers Finished(const Moments& moments, double pivot, float epsilon) {
   Normalizers norm = {};
-  Finish(moments.count, moments.mean[0], moments.m2[0], pivot, epsilon, norm, 3);
+  const float pivots[] = {static_cast<float>(pivot)};
+  Finish(moments, pivots, 1, epsilon, norm, 3);
   return norm;
 }
 

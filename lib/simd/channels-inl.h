@@ -84,11 +84,9 @@ HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_
 template <class T, class TX>
 HWY_INLINE void FinishStrip(const ChannelNorm& norm, const Tile& tile, int64_t s, const MomentsOf<kItems>& total,
                             Normalizers& normalizers) {
-  for (int64_t i = 0; i < tile.Valid(s); ++i) {
-    const double pivot = ChannelPivot<T, TX>(norm, tile.first + s * kItems + i);
-    Finish(total.count, total.mean[i], total.m2[i], pivot, norm.epsilon, normalizers, i);
-    if (sizeof(T) == sizeof(double)) normalizers.in_double[i] = true;
-  }
+  T pivots[kItems];
+  for (int64_t i = 0; i < tile.Valid(s); ++i) pivots[i] = ChannelPivot<T, TX>(norm, tile.first + s * kItems + i);
+  Finish(total, pivots, tile.Valid(s), norm.epsilon, normalizers, 0);
 }
 
 // The normalizers of the tile's channels from moments gathered in T. Not inline: a large frame.

@@ -245,23 +245,38 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
       a, b.count, items, [&](int64_t i) { return b.mean[i]; }, [&](int64_t i) { return b.m2[i]; });
 }
 
-// From moments about the pivot to what normalizes. Sets in_double where statistics gathered in f32 are not to be trusted:
+// From moments about the pivots to what normalizes, for items [first, first + items). In f32 (pivots of type float), sets
+// in_double where statistics are not to be trusted:
 // - overflow made them infinite or NaN;
 // - squared deviations sank below f32's range, and epsilon is too small to hide it: each square is off by 2^-150 at the most,
 //   so where variance + epsilon >= 2^-120 the error stays under 2^-30 of it;
 // - deviations are so small that their mean may have lost digits to subnormals. (In a constant run it is 0.)
-HWY_INLINE void Finish(double count, double mean, double m2, double pivot, float epsilon, Normalizers& norm, int64_t i) {
-  norm.mean[i] = pivot + mean;
-  norm.variance[i] = m2 / count;
-  // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
-  if (!(mean - mean == 0)) norm.mean[i] = norm.variance[i] = static_cast<double>(NAN);
-  const double shifted = norm.variance[i] + static_cast<double>(epsilon);
-  norm.rstd_double[i] = 1.0 / sqrt(shifted);
-  norm.mean_high[i] = static_cast<float>(norm.mean[i]);
-  norm.rstd[i] = static_cast<float>(norm.rstd_double[i]);
-  const double low = norm.mean[i] - static_cast<double>(norm.mean_high[i]);
-  norm.offset[i] = low == 0 ? 0.0f : static_cast<float>(-low * norm.rstd_double[i]);  // no 0 * Inf
-  norm.in_double[i] = !(norm.variance[i] <= 3.4e38 && shifted >= 0x1p-120) || (norm.variance[i] < 0x1p-126 && mean != 0);
+// Loops over the items for one kind of step each, which compilers turn into vectors.
+template <int64_t kCount, class T>
+HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
+                       int64_t first) {
+  double* HWY_RESTRICT mean = norm.mean + first;
+  double* HWY_RESTRICT variance = norm.variance + first;
+  double* HWY_RESTRICT rstd = norm.rstd_double + first;
+  for (int64_t i = 0; i < items; ++i) {
+    // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
+    const double not_finite = moments.mean[i] - moments.mean[i];  // else 0
+    mean[i] = static_cast<double>(pivots[i]) + moments.mean[i] + not_finite;
+    variance[i] = moments.m2[i] / moments.count + not_finite;
+    rstd[i] = 1.0 / sqrt(variance[i] + static_cast<double>(epsilon));
+  }
+  for (int64_t i = 0; i < items; ++i) {
+    const float high = static_cast<float>(mean[i]);
+    const double low = mean[i] - static_cast<double>(high);
+    norm.mean_high[first + i] = high;
+    norm.offset[first + i] = low == 0 ? 0.0f : static_cast<float>(-low * rstd[i]);  // no 0 * Inf
+    norm.rstd[first + i] = static_cast<float>(rstd[i]);
+  }
+  for (int64_t i = 0; i < items; ++i) {
+    const bool trusted = variance[i] <= 3.4e38 && variance[i] + static_cast<double>(epsilon) >= 0x1p-120 &&
+                         (variance[i] >= 0x1p-126 || moments.mean[i] == 0);
+    norm.in_double[first + i] = sizeof(T) == sizeof(double) || !trusted;
+  }
 }
 
 // 1 / sqrt(variance + epsilon) of a given variance (batch norm, inference); the given mean needs no second float.

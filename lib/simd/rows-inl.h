@@ -151,16 +151,15 @@ struct SequenceTraits {
 template <class T, class Traits>
 HWY_INLINE T SequencePivot(const SequenceNorm& norm, const typename Traits::TX* x) {
   if constexpr (!Traits::kCentred) return 0;
-  const int64_t middle = norm.planes * norm.length / 2;
-  return Pivot<T>(LoadScalar(x), LoadScalar(x + middle / norm.length * norm.plane_stride + middle % norm.length),
-                  LoadScalar(x + (norm.planes - 1) * norm.plane_stride + norm.length - 1));
+  return Pivot<T>(LoadScalar(x), LoadScalar(x + norm.MiddleOffset()), LoadScalar(x + norm.LastOffset()));
 }
 
 // Calls visit(first element's plane, its place in the plane, length) for chunks [begin, end) of a sequence.
 template <class Visit>
 HWY_INLINE void ForEachChunk(const SequenceNorm& norm, int64_t begin, int64_t end, const Visit& visit) {
   const int64_t per_plane = norm.ChunksPerPlane();
-  int64_t plane = begin / per_plane, start = begin % per_plane * kChunkElements;
+  int64_t plane = 0, start = 0;
+  if (begin != 0) plane = begin / per_plane, start = begin % per_plane * kChunkElements;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
     visit(plane, start, HWY_MIN(kChunkElements, norm.length - start));
     start += kChunkElements;
@@ -207,8 +206,8 @@ HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, No
   Moments total;
   GroupMoments<T, Traits>(norm, x, 0, norm.Chunks().groups,
                           [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
-  Finish(total.count, total.mean[0], total.m2[0], SequencePivot<T, Traits>(norm, x), norm.epsilon, normalizers, i);
-  if (sizeof(T) == sizeof(double)) normalizers.in_double[i] = true;
+  const T pivot = SequencePivot<T, Traits>(norm, x);
+  Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
 }
 
 // The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them. For sequences that are short enough
@@ -236,9 +235,7 @@ HWY_INLINE void NormalizersOfNeighbours(const SequenceNorm& norm, int64_t first,
       group = MomentsOf<kItems>();
     }
   });
-  for (int64_t i = 0; i < count; ++i) {
-    Finish(total.count, total.mean[i], total.m2[i], pivots[i], norm.epsilon, normalizers, i);
-  }
+  Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
 
 // Writes chunks [begin, end) of a sequence in arithmetic of type T.
@@ -319,9 +316,13 @@ void SharedFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
     Moments total;
     for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group], 1);
     const auto* x = Traits::X(norm, shared.first + i);
-    const double pivot = shared.in_double ? SequencePivot<double, Traits>(norm, x) : SequencePivot<float, Traits>(norm, x);
-    Finish(total.count, total.mean[0], total.m2[0], pivot, norm.epsilon, *shared.normalizers, i);
-    if (shared.in_double) shared.normalizers->in_double[i] = true;
+    if (shared.in_double) {
+      const double pivot = SequencePivot<double, Traits>(norm, x);
+      Finish(total, &pivot, 1, norm.epsilon, *shared.normalizers, i);
+    } else {
+      const float pivot = SequencePivot<float, Traits>(norm, x);
+      Finish(total, &pivot, 1, norm.epsilon, *shared.normalizers, i);
+    }
   }
 }
 
