@@ -117,7 +117,7 @@ struct Buffer {
   const char* name;
   const void* data;
   int64_t elements;
-  bool optional, output;
+  bool optional;
 
   uintptr_t Begin() const { return reinterpret_cast<uintptr_t>(data); }
   uintptr_t Bytes() const { return static_cast<uintptr_t>(elements) * sizeof(float); }
@@ -136,18 +136,19 @@ simdnorm_status CheckPointer(const Words& words, const Buffer& buffer) {
 }
 
 bool Overlap(const Buffer& a, const Buffer& b) {
-  return a.data != nullptr && b.data != nullptr && a.Begin() < b.Begin() + b.Bytes() && b.Begin() < a.Begin() + a.Bytes();
+  return b.data != nullptr && a.Begin() < b.Begin() + b.Bytes() && b.Begin() < a.Begin() + a.Bytes();
 }
 
-// Pointers, and that no output overlaps anything else; x and y, the first two buffers, are for CheckXAndY.
+// Pointers, and that no output overlaps anything else. x comes first, then other inputs, then from `y` on the outputs; x and y
+// themselves are for CheckXAndY.
 template <size_t kCount>
-simdnorm_status CheckBuffers(const Words& words, const Buffer (&buffers)[kCount]) {
-  for (size_t i = 0; i < kCount; ++i) {
-    SIMDNORM_RETURN_IF_REFUSED(CheckPointer(words, buffers[i]));
-    for (size_t j = 0; j < i; ++j) {
-      if ((i > 1 || j > 1) && (buffers[i].output || buffers[j].output) && Overlap(buffers[i], buffers[j])) {
-        return words.Invalid("%s %p overlaps %s %p", buffers[i].name, buffers[i].data, buffers[j].name, buffers[j].data);
-      }
+simdnorm_status CheckBuffers(const Words& words, const Buffer (&buffers)[kCount], size_t y) {
+  for (const Buffer& buffer : buffers) SIMDNORM_RETURN_IF_REFUSED(CheckPointer(words, buffer));
+  for (size_t i = y; i < kCount; ++i) {
+    if (buffers[i].data == nullptr) continue;
+    for (size_t j = i == y ? 1 : 0; j < i; ++j) {
+      if (!Overlap(buffers[i], buffers[j])) continue;
+      return words.Invalid("%s %p overlaps %s %p", buffers[i].name, buffers[i].data, buffers[j].name, buffers[j].data);
     }
   }
   return SIMDNORM_OK;
@@ -240,12 +241,11 @@ simdnorm_status Validate(const simdnorm_layer_norm_args* given, const simdnorm_o
   SIMDNORM_RETURN_IF_REFUSED(CheckRows(words, valid, &extents, empty));
   if (*empty) return SIMDNORM_OK;
   const Buffer buffers[] = {
-      {"x", valid->x, extents.x, false, false},          {"y", valid->y, extents.y, false, true},
-      {"scale", valid->scale, valid->cols, true, false}, {"shift", valid->shift, valid->cols, true, false},
-      {"mean", valid->mean, valid->rows, true, true},    {"rstd", valid->rstd, valid->rows, true, true},
+      {"x", valid->x, extents.x, false}, {"scale", valid->scale, valid->cols, true}, {"shift", valid->shift, valid->cols, true},
+      {"y", valid->y, extents.y, false}, {"mean", valid->mean, valid->rows, true},   {"rstd", valid->rstd, valid->rows, true},
   };
-  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers));
-  return CheckXAndY(words, buffers[0], buffers[1], valid->rows, valid->cols, valid->x_row_stride, valid->y_row_stride);
+  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers, 3));
+  return CheckXAndY(words, buffers[0], buffers[3], valid->rows, valid->cols, valid->x_row_stride, valid->y_row_stride);
 }
 
 simdnorm_status Validate(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options,
@@ -257,13 +257,13 @@ simdnorm_status Validate(const simdnorm_rms_norm_args* given, const simdnorm_opt
   SIMDNORM_RETURN_IF_REFUSED(CheckRows(words, valid, &extents, empty));
   if (*empty) return SIMDNORM_OK;
   const Buffer buffers[] = {
-      {"x", valid->x, extents.x, false, false},
-      {"y", valid->y, extents.y, false, true},
-      {"scale", valid->scale, valid->cols, true, false},
-      {"rstd", valid->rstd, valid->rows, true, true},
+      {"x", valid->x, extents.x, false},
+      {"scale", valid->scale, valid->cols, true},
+      {"y", valid->y, extents.y, false},
+      {"rstd", valid->rstd, valid->rows, true},
   };
-  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers));
-  return CheckXAndY(words, buffers[0], buffers[1], valid->rows, valid->cols, valid->x_row_stride, valid->y_row_stride);
+  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers, 2));
+  return CheckXAndY(words, buffers[0], buffers[2], valid->rows, valid->cols, valid->x_row_stride, valid->y_row_stride);
 }
 
 simdnorm_status Validate(const simdnorm_batch_norm_inference_args* given, const simdnorm_options* given_options,
@@ -277,15 +277,15 @@ simdnorm_status Validate(const simdnorm_batch_norm_inference_args* given, const 
   *empty = elements == 0;
   if (*empty) return SIMDNORM_OK;
   const Buffer buffers[] = {
-      {"x", valid->x, elements, false, false},
-      {"y", valid->y, elements, false, true},
-      {"mean", valid->mean, valid->channels, false, false},
-      {"variance", valid->variance, valid->channels, false, false},
-      {"scale", valid->scale, valid->channels, true, false},
-      {"shift", valid->shift, valid->channels, true, false},
+      {"x", valid->x, elements, false},
+      {"mean", valid->mean, valid->channels, false},
+      {"variance", valid->variance, valid->channels, false},
+      {"scale", valid->scale, valid->channels, true},
+      {"shift", valid->shift, valid->channels, true},
+      {"y", valid->y, elements, false},
   };
-  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers));
-  return CheckXAndY(words, buffers[0], buffers[1], 1, elements, elements, elements);
+  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers, 5));
+  return CheckXAndY(words, buffers[0], buffers[5], 1, elements, elements, elements);
 }
 
 simdnorm_status Validate(const simdnorm_batch_norm_training_args* given, const simdnorm_options* given_options,
@@ -309,17 +309,17 @@ simdnorm_status Validate(const simdnorm_batch_norm_training_args* given, const s
                          valid->batch, valid->spatial);
   }
   const Buffer buffers[] = {
-      {"x", valid->x, elements, false, false},
-      {"y", valid->y, elements, false, true},
-      {"scale", valid->scale, valid->channels, true, false},
-      {"shift", valid->shift, valid->channels, true, false},
-      {"mean", valid->mean, valid->channels, true, true},
-      {"rstd", valid->rstd, valid->channels, true, true},
-      {"running_mean", valid->running_mean, valid->channels, true, true},
-      {"running_variance", valid->running_variance, valid->channels, true, true},
+      {"x", valid->x, elements, false},
+      {"scale", valid->scale, valid->channels, true},
+      {"shift", valid->shift, valid->channels, true},
+      {"y", valid->y, elements, false},
+      {"mean", valid->mean, valid->channels, true},
+      {"rstd", valid->rstd, valid->channels, true},
+      {"running_mean", valid->running_mean, valid->channels, true},
+      {"running_variance", valid->running_variance, valid->channels, true},
   };
-  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers));
-  return CheckXAndY(words, buffers[0], buffers[1], 1, elements, elements, elements);
+  SIMDNORM_RETURN_IF_REFUSED(CheckBuffers(words, buffers, 3));
+  return CheckXAndY(words, buffers[0], buffers[3], 1, elements, elements, elements);
 }
 
 }  // namespace simdnorm
