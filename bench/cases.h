@@ -1,4 +1,4 @@
-// The named shapes that tests, benches and peers share. They follow models in use, and between them visit every cache: a
+// The named shapes that benches and peers share. They follow models in use, and between them visit every cache: a
 // token of a language model (1x4096), rows too short to fill a pipeline (65536x64), no multiple of any vector (333x777),
 // sequences that fit L2 (512x768), L3 (2048x1024) or only memory (4096x4096), one layer each of a convolution network's
 // early, middle and late stages.

@@ -18,7 +18,7 @@ Kernel ChannelInferenceKernel() { return NormalizeRowsOfChannels<float, float, f
 SequenceKernels PlaneTrainingKernels() { return MakeSequenceKernels<SequenceTraits<true, false, float, float, float>>(); }
 ChannelKernels ChannelTrainingKernels() {
   return {NormalizeChannels<float, float, float>, SharedChannelMoments<float>, SharedChannelFinish<float>,
-          SharedChannelWrite<float, float, float>};
+          SharedChannelSave<float>, SharedChannelWrite<float, float, float>};
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -73,12 +73,12 @@ simdnorm_status simdnorm_batch_norm_inference(const simdnorm_batch_norm_inferenc
       ChannelNorm norm = SideBySide(args);
       norm.mean = args.mean;
       norm.variance = args.variance;
-      ParallelFor(options.executor, norm.rows, norm.channels,
+      ParallelFor(options.executor, norm.Tiles() * norm.rows, norm.channels / norm.Tiles(),
                   HWY_DISPATCH_TABLE(ChannelInferenceKernel)[options.target_index](), &norm);
     } else {
       const PlaneNorm norm = {args.x,     args.y,    args.channels, args.spatial, args.scale,
                               args.shift, args.mean, args.variance, args.epsilon};
-      ParallelFor(options.executor, args.batch * args.channels, args.spatial,
+      ParallelFor(options.executor, args.batch * args.channels * norm.ChunksPerPlane(), args.spatial / norm.ChunksPerPlane(),
                   HWY_DISPATCH_TABLE(PlaneInferenceKernel)[options.target_index](), &norm);
     }
   });

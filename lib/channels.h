@@ -8,7 +8,6 @@
 
 namespace simdnorm {
 
-constexpr int64_t kTileStrips = 16;       // strips of channels that a kernel takes at a time: 1 KiB of each row
 constexpr int64_t kSharedTileStrips = 2;  // strips of channels whose groups' moments are kept at a time
 
 // The kernels for a CPU target and dtypes.
@@ -16,6 +15,7 @@ struct ChannelKernels {
   Kernel normalize;  // of a ChannelNorm; unit: a strip of 16 channels. The others: of a SharedChannels
   Kernel moments;    // unit: a group of row chunks
   Kernel finish;     // one unit
+  Kernel save;       // one unit
   Kernel write;      // unit: a row
 };
 
@@ -25,6 +25,7 @@ struct SharedChannels {
   int64_t first, count;        // count <= kSharedTileStrips * kItems
   MomentsOf<kItems>* moments;  // [groups][kSharedTileStrips]
   Normalizers* normalizers;    // [kSharedTileStrips]
+  bool in_double;              // gather again in double, for those channels whose normalizer says so
 };
 
 void RunChannels(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm);

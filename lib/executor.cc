@@ -5,8 +5,8 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#ifdef __linux__
-#include <sched.h>
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
 #endif
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -17,8 +17,8 @@
 namespace simdnorm {
 namespace {
 
-// A parallel region costs about half a microsecond, in which one thread normalizes some 8 Ki elements: less than twice that
-// in all stays on the calling thread.
+// A parallel region costs about half a microsecond, and waking threads can cost more; one thread normalizes some 8 Ki elements
+// in that time. Tasks have at least twice that, so that calls of less than 32 Ki elements stay on the calling thread.
 constexpr int64_t kMinElementsPerTask = 16384;
 
 // The floating-point environment of a task. Kernels need the default one, or bits and range promises fail; what the caller's
@@ -77,13 +77,11 @@ void RunRange(void* context, int64_t task) {
   ranges.kernel(ranges.args, begin, begin + size + (task < longer));
 }
 
+// Of the machine; not of the calling thread, which may be pinned while the pool's are not. Asked once: it takes long.
 int64_t NumProcessors() {
-#ifdef __linux__
-  static const int64_t num_processors = [] {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-  }();
-  return num_processors;
+#if defined(__unix__) || defined(__APPLE__)
+  static const long num_processors = sysconf(_SC_NPROCESSORS_ONLN);
+  return std::max<int64_t>(1, num_processors);
 #else
   return 8;  // more tasks than processors cost little
 #endif

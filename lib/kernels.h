@@ -29,6 +29,13 @@ constexpr int64_t kChunkRows = 256;
 // threads share a sequence or channel.
 constexpr int64_t kMaxGroups = 64;
 
+// Items (rows, channels) are worked on 16 at a time, as structs of arrays: the steps in which an item waits for itself then run
+// for 16, and no small stores are read back as one large load, which would wait for all stores before it.
+constexpr int64_t kItems = 16;
+
+// Strips of 16 channels that a kernel takes at a time where channels lie side by side: 1 KiB of each row.
+constexpr int64_t kTileStrips = 16;
+
 // How `chunks` chunks fall into groups: a function of the shape alone, or bits would depend on who shares the work.
 struct Grouping {
   explicit Grouping(int64_t chunks_)
@@ -73,6 +80,7 @@ struct ChannelNorm {
   StatisticsOutputs outputs;
 
   Grouping Chunks() const { return Grouping((rows + kChunkRows - 1) / kChunkRows); }
+  int64_t Tiles() const { return (channels + kTileStrips * kItems - 1) / (kTileStrips * kItems); }
 };
 
 // Normalization of planes by given statistics: x [batch, channels, spatial], contiguous.
@@ -85,13 +93,12 @@ struct PlaneNorm {
   const float* mean;
   const float* variance;
   float epsilon;
+
+  int64_t ChunksPerPlane() const { return (spatial + kChunkElements - 1) / kChunkElements; }
 };
 
-// Items (rows, channels) are worked on 16 at a time, as structs of arrays: the steps in which an item waits for itself then run
-// for 16, and no small stores are read back as one large load, which would wait for all stores before it.
-constexpr int64_t kItems = 16;
-
-// Moments of `count` values each of some items about agreed pivots: their mean, and the sum of squared deviations from it.
+// Moments of several items, each over `count` values less the item's pivot: their mean, and the sum of squared deviations
+// from it.
 template <int64_t kCount>
 struct MomentsOf {
   double count = 0;

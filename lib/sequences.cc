@@ -17,13 +17,13 @@ void RunSequences(const Executor& executor, const SequenceKernels& kernels, cons
   for (int64_t first = 0; first < sequences; first += batch) {
     const int64_t count = std::min(batch, sequences - first), groups = count * grouping.groups;
     SharedSequences shared = {&norm, first, count, moments, &normalizers, false};
-    ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
-    ParallelFor(executor, 1, groups, kernels.finish, &shared);
-    if (std::find(normalizers.in_double, normalizers.in_double + count, true) != normalizers.in_double + count) {
-      shared.in_double = true;
+    const auto gather = [&] {
       ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
       ParallelFor(executor, 1, groups, kernels.finish, &shared);
-    }
+    };
+    gather();
+    for (int64_t i = 0; i < count; ++i) shared.in_double |= normalizers.in_double[i];
+    if (shared.in_double) gather();
     ParallelFor(executor, 1, count, kernels.save, &shared);
     ParallelFor(executor, groups, elements_per_group, kernels.write, &shared);
   }

@@ -43,11 +43,15 @@ class Words {
     if (__builtin_expect(status_ != SIMDNORM_OK, 0)) return status_; \
   } while (0)
 
+// No struct will ever be this large: a size beyond is memory that was never set.
+constexpr size_t kMaxStructSize = 1024;
+
 // Takes a struct of an older or newer caller: fields that it lacks are 0, fields that this library does not know must be.
 template <class Struct>
 simdnorm_status Take(const Words& words, const char* name, const Struct* given, size_t first_version_size, Struct* taken) {
   if (given == nullptr) return words.Invalid("%s is NULL", name);
   const size_t size = given->struct_size;
+  if (size > kMaxStructSize) return words.Invalid("%s->struct_size %zu is no size of a struct here", name, size);
   if (size < first_version_size) {
     return words.Invalid("%s->struct_size %zu is less than %zu; start from the _DEFAULTS macro", name, size,
                          first_version_size);
@@ -63,17 +67,28 @@ simdnorm_status Take(const Words& words, const char* name, const Struct* given, 
   return SIMDNORM_OK;
 }
 
-// The size of a struct in the version that introduced it: the end of its last field then.
+// The size of a struct in the version that introduced it: the end of its last field then. A struct has to end with a field,
+// not with padding that a caller leaves unset and a later version would read as a field: it grows by multiples of 8 bytes.
 #define SIMDNORM_SIZE_THROUGH(Struct, field) (offsetof(Struct, field) + sizeof(Struct::field))
+static_assert(sizeof(simdnorm_options) == SIMDNORM_SIZE_THROUGH(simdnorm_options, message_capacity), "");
+static_assert(sizeof(simdnorm_layer_norm_args) == SIMDNORM_SIZE_THROUGH(simdnorm_layer_norm_args, rstd), "");
+static_assert(sizeof(simdnorm_rms_norm_args) == SIMDNORM_SIZE_THROUGH(simdnorm_rms_norm_args, rstd), "");
+static_assert(sizeof(simdnorm_batch_norm_inference_args) == SIMDNORM_SIZE_THROUGH(simdnorm_batch_norm_inference_args, shift),
+              "");
+static_assert(sizeof(simdnorm_batch_norm_training_args) ==
+                  SIMDNORM_SIZE_THROUGH(simdnorm_batch_norm_training_args, running_variance),
+              "");
 
 // Takes the options and, first of all, where to put words.
 simdnorm_status TakeOptions(const simdnorm_options* given, Words* words, CallOptions* options) {
   const char* target = nullptr;
   if (given != nullptr) {
+    constexpr size_t kFirstSize = SIMDNORM_SIZE_THROUGH(simdnorm_options, message_capacity);
+    if (given->struct_size >= kFirstSize && given->struct_size <= kMaxStructSize) {
+      words->WriteTo(given->message, given->message_capacity);
+    }
     simdnorm_options taken;
-    SIMDNORM_RETURN_IF_REFUSED(
-        Take(*words, "options", given, SIMDNORM_SIZE_THROUGH(simdnorm_options, message_capacity), &taken));
-    words->WriteTo(taken.message, taken.message_capacity);
+    SIMDNORM_RETURN_IF_REFUSED(Take(*words, "options", given, kFirstSize, &taken));
     if (taken.max_threads < 0) return words->Invalid("max_threads %" PRId32 " is negative", taken.max_threads);
     options->executor = {taken.parallel_for, taken.pool, taken.max_threads};
     target = taken.target;
@@ -85,7 +100,7 @@ simdnorm_status TakeOptions(const simdnorm_options* given, Words* words, CallOpt
       length +=
           static_cast<size_t>(snprintf(supported + length, sizeof(supported) - length, "%s%s", length == 0 ? "" : ", ", *name));
     }
-    return words->Unsupported("target \"%.32s\" is not supported here (supported: %s)", target, supported);
+    return words->Unsupported("target \"%.32s\" is not supported here (supported: %s)", target ? target : "", supported);
   }
   return SIMDNORM_OK;
 }

@@ -89,6 +89,8 @@ std::vector<LargeCase> LargeCases() {
       {"chunks of one channel, NCHW", channels(kTraining, SIMDNORM_NCHW, 1, 1, line)},
       {"chunks of one channel, NHWC", channels(kTraining, SIMDNORM_NHWC, 1, 1, line)},
       {"batch x channels, NCHW inference", channels(kInference, SIMDNORM_NCHW, 8, 4, num_rows * 32)},
+      {"chunks of one plane, NCHW inference", channels(kInference, SIMDNORM_NCHW, 1, 1, line)},
+      {"features of one sample, inference", channels(kInference, SIMDNORM_NCHW, 1, line, 1)},
       {"rows, RMS norm", rows(Op::kRMSNorm, num_rows, 1000)},
       {"chunks of one row, RMS norm", rows(Op::kRMSNorm, 1, line + 5)},
       {"channels, NCHW", channels(kTraining, SIMDNORM_NCHW, 2, 64, num_rows * 8)},

@@ -1,7 +1,11 @@
 // Layer norm and RMS norm against the reference: every length of tail, every way to call, every kind of data, on every target.
+#include <sys/mman.h>
+
 #include <initializer_list>
+#include <vector>
 
 #include "problem.h"
+#include "simdnorm/simdnorm.hpp"
 
 namespace simdnorm_test {
 namespace {
@@ -40,6 +44,55 @@ TEST_CASE("rows longer than a chunk") {
       }
     }
   }
+}
+
+TEST_CASE("long rows whose ends are outliers keep their mean") {
+  for (const Op op : kRowOps) {
+    for (const int64_t cols : {100, 1000, 4096, 50000}) {
+      Problem p = RowProblem(op, 2, cols);
+      p.data = Data::kOutlierEnds;
+      CheckProblem(p, Executors::kAll);
+    }
+  }
+}
+
+TEST_CASE("rows of y in the gaps between rows of x give the bits of rows apart") {
+  ForEachTarget([](const char* target) {
+    constexpr int64_t kRows = 5, kCols = 37, kStride = 2 * kCols;
+    std::vector<float> dense(kRows * kCols), expected(dense.size()), woven(kRows * kStride);
+    for (size_t i = 0; i < dense.size(); ++i) {
+      dense[i] = static_cast<float>(i * i % 91);
+      woven[i / kCols * kStride + i % kCols] = dense[i];
+    }
+    simdnorm::Options options;
+    options.target = target;
+    REQUIRE(simdnorm::LayerNorm(dense.data(), expected.data(), kRows, kCols, {}, options));
+    REQUIRE(
+        simdnorm::LayerNorm({woven.data(), kRows, kCols, kStride}, {woven.data() + kCols, kRows, kCols, kStride}, {}, options));
+    for (size_t i = 0; i < dense.size(); ++i) {
+      CHECK(BitsOf(woven[i / kCols * kStride + kCols + i % kCols]) == BitsOf(expected[i]));
+      CHECK(woven[i / kCols * kStride + i % kCols] == dense[i]);
+    }
+  });
+}
+
+TEST_CASE("rows more than 2^31 elements apart") {
+  constexpr int64_t kStride = (int64_t{1} << 31) + 7, kCols = 100;
+  constexpr size_t kBytes = static_cast<size_t>(kStride + kCols) * sizeof(float);
+  void* const mapped = SmallEffort()
+                           ? MAP_FAILED
+                           : mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) {
+    MESSAGE("no address space for it here");
+    return;
+  }
+  float* const x = static_cast<float*>(mapped);
+  std::vector<float> dense(2 * kCols), expected(dense.size());
+  for (int64_t i = 0; i < 2 * kCols; ++i) dense[i] = x[i / kCols * kStride + i % kCols] = static_cast<float>(i * i % 91);
+  CHECK(simdnorm::LayerNorm(dense.data(), expected.data(), 2, kCols));
+  CHECK(simdnorm::LayerNorm({x, 2, kCols, kStride}, {x, 2, kCols, kStride}));
+  for (int64_t i = 0; i < 2 * kCols; ++i) CHECK(BitsOf(x[i / kCols * kStride + i % kCols]) == BitsOf(expected[i]));
+  munmap(mapped, kBytes);
 }
 
 TEST_CASE("one to 40 rows") {

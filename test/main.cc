@@ -1,9 +1,13 @@
-// The test executable's main. It differs from doctest's own in one thing: a filter that matches no test case is a failure, so
-// that a renamed file cannot turn its tests into a run of nothing.
+// The test executable's main. It differs from doctest's own in two things: a filter that matches no test case is a failure, so
+// that a renamed file cannot turn its tests into a run of nothing; and so is a target that tests left out.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <set>
+#include <string>
+
+#include "all_targets.h"
 
 namespace {
 
@@ -37,6 +41,13 @@ int main(int argc, char** argv) {
   if (context.shouldExit()) return failed;  // --help, --list-test-cases and the like
   if (num_cases_run == 0) {
     std::fprintf(stderr, "no test case matches\n");
+    return 1;
+  }
+  // Tests that go through targets go through all of them.
+  const std::set<std::string>& run = simdnorm_test::TargetsRun();
+  for (const char* const* name = simdnorm_targets(); !run.empty() && *name != nullptr; ++name) {
+    if (run.count(*name) == 1) continue;
+    std::fprintf(stderr, "target %s was not run\n", *name);
     return 1;
   }
   return failed;

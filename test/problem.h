@@ -41,12 +41,13 @@ enum class Data {
   kOutlierFirst,  // the first value is a million times the others
   kSorted,
   kSubnormal,
-  kHuge,       // about 1e30: squares overflow
-  kTiny,       // about 1e-20: squares underflow
-  kFltMax,     // FLT_MAX and -FLT_MAX in turn
-  kNonFinite,  // NaN or Inf in three of five items
+  kHuge,         // about 1e30: squares overflow
+  kTiny,         // about 1e-20: squares underflow
+  kFltMax,       // FLT_MAX and -FLT_MAX in turn
+  kNonFinite,    // NaN or Inf in three of five items
+  kOutlierEnds,  // the first and the last value are a million times the others
 };
-constexpr int kNumData = static_cast<int>(Data::kNonFinite) + 1;
+constexpr int kNumData = static_cast<int>(Data::kOutlierEnds) + 1;
 
 struct Problem {
   Op op = Op::kLayerNorm;
@@ -153,6 +154,8 @@ inline float Value(Data data, int64_t item, int64_t j, int64_t count) {
     }
     case Data::kOutlierFirst:
       return j == 0 ? 1e6f : normal;
+    case Data::kOutlierEnds:
+      return j == 0 || j == count - 1 ? 1e6f : normal;
     case Data::kSorted:
       return static_cast<float>(static_cast<double>(j - count / 3) / static_cast<double>(count));
     case Data::kSubnormal:

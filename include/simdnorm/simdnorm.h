@@ -7,7 +7,9 @@
  *     if (simdnorm_layer_norm(&args, NULL) != SIMDNORM_OK) ...
  *
  * Fields left out of an initializer are 0, and 0 is their default; the _DEFAULTS macros (C99 designated initializers) set the
- * others, struct_size first, by which later versions tell which fields a caller knows.
+ * others: struct_size, by which later versions tell which fields a caller knows, and epsilon. Another epsilon is best set
+ * afterwards (args.epsilon = 1e-6f), since compilers warn of a field that is initialized twice. In C++ the wrappers of
+ * simdnorm.hpp are the way, or args = {} with struct_size and epsilon set by hand.
  *
  * What holds for every function here:
  *   Units        Sizes and strides count elements, not bytes; they are 64-bit, so tensors beyond 2^31 elements work.
@@ -17,8 +19,10 @@
  *   NULL         What is marked optional may be NULL. `options` may be NULL. Tensors without elements may have NULL pointers.
  *   Errors       Arguments are checked before anything is written: a call that does not return SIMDNORM_OK has written
  *                nothing but the message in `options`. Nothing prints, aborts, throws, or reads the environment.
- *   Memory       Nothing is allocated. A thread that runs a task needs at most SIMDNORM_STACK_BYTES of stack.
- *   Threads      Any number of threads may call at the same time on different outputs. There is no global state.
+ *   Memory       Nothing is allocated (OpenMP allocates what it needs itself). A thread that calls or runs a task needs at most
+ *                SIMDNORM_STACK_BYTES of stack, besides what OpenMP or the caller's parallel_for use.
+ *   Threads      Any number of threads may call at the same time on different outputs. There is no global state but what the
+ *                first call finds out of the machine: its targets and its number of processors.
  *   Bits         The same call gives the same bits for any number of threads, any executor, any alignment, in place or not,
  *                and on every target with fused multiply-add (AVX2, AVX3*, NEON, SVE*); a row's or channel's bits do not
  *                depend on the others. SSE2, SSSE3, SSE4, SCALAR and EMU128 differ in the last digits.
@@ -47,7 +51,7 @@
 extern "C" {
 #endif
 
-/* The most stack that a call or a task uses. */
+/* The most stack that a call or a task uses of its own. */
 #define SIMDNORM_STACK_BYTES 98304
 
 typedef int32_t simdnorm_status;
@@ -108,7 +112,8 @@ typedef struct simdnorm_options {
 #define SIMDNORM_OPTIONS_DEFAULTS .struct_size = sizeof(simdnorm_options)
 
 /* The names of the targets that this build has and this machine supports, best first, ended by NULL. The first is the default.
- * Names are Highway's: "AVX3" is AVX-512. A static array. */
+ * Names are Highway's: "AVX3" is AVX-512. A static array, made at the first call: where libhwy is a shared library, targets
+ * that the process has disabled in it by then (hwy::DisableTargets) are missing for good. */
 SIMDNORM_API const char* const* simdnorm_targets(void);
 
 /* How many threads a large call without options would use from here: OpenMP's count, 1 inside an active parallel region or
@@ -140,7 +145,7 @@ typedef struct simdnorm_layer_norm_args {
   const void* x;              /* [rows, cols] */
   void* y;                    /* [rows, cols] */
   int64_t rows, cols;         /* >= 0 */
-  int64_t x_row_stride;       /* elements from one row of x to the next, >= cols; 0: cols */
+  int64_t x_row_stride;       /* elements from one row of x to the next, >= cols; 0: cols; of a single row not looked at */
   int64_t y_row_stride;       /* the same of y */
   const void* scale;          /* [cols], or NULL: 1 */
   const void* shift;          /* [cols], or NULL: 0 */

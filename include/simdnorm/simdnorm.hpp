@@ -1,11 +1,14 @@
-// simdnorm for C++17: the C API with views, default arguments and results. Inline over simdnorm.h: no state, no exceptions,
-// no RTTI, no symbols of its own. simdnorm.h says what each operation computes and what holds for every call.
+// simdnorm for C++17: the C API with views, default arguments and results. All inline over simdnorm.h: no state, no exceptions,
+// no RTTI, nothing that the library exports. It belongs to the caller's code, and lives in a namespace of its version, so that
+// parts of a program that were compiled with different versions of it stay apart. simdnorm.h says what each operation computes
+// and what holds for every call.
 //
-//     simdnorm::LayerNorm(x, y, rows, cols, {scale, shift});                        // the usual call is one line
+//     auto result = simdnorm::LayerNorm(x, y, rows, cols, {scale, shift});          // the usual call is one line
 //
 //     if (auto result = simdnorm::RMSNorm(x, y, rows, cols, {scale}); !result) std::puts(result.message());
 //
-//     simdnorm::LayerNorm({x, rows, cols, x_row_stride}, {y, rows, cols, y_row_stride});   // rows apart in memory
+//     auto result = simdnorm::LayerNorm({x, rows, cols, x_row_stride}, {y, rows, cols, y_row_stride});   // rows apart in
+//     memory
 #ifndef SIMDNORM_SIMDNORM_HPP_
 #define SIMDNORM_SIMDNORM_HPP_
 
@@ -15,6 +18,11 @@
 #include "simdnorm.h"
 
 namespace simdnorm {
+inline namespace v0_1 {
+
+namespace detail {
+class Call;
+}
 
 // What a call returned: true if it did its work; else a message that names the argument.
 class [[nodiscard]] Result {
@@ -24,9 +32,10 @@ class [[nodiscard]] Result {
   simdnorm_status status() const { return status_; }
   const char* message() const { return message_; }  // "" after success
 
+  Result() { message_[0] = '\0'; }  // success
+
  private:
-  friend class Call;
-  Result() { message_[0] = '\0'; }
+  friend class detail::Call;
   simdnorm_status status_ = SIMDNORM_OK;
   char message_[256];
 };
@@ -87,7 +96,9 @@ struct BatchNormTrainingParams {
   simdnorm_running_variance_kind running_variance_kind = SIMDNORM_UNBIASED;
 };
 
-// The way from these types to the C API; for the functions below.
+namespace detail {
+
+// The way from these types to the C API.
 class Call {
  public:
   template <class Args, class Params>
@@ -148,11 +159,13 @@ class Call {
   }
 };
 
+}  // namespace detail
+
 inline Result LayerNorm(Rows<const float> x, Rows<float> y, const LayerNormParams& params = {}, const Options& options = {}) {
   simdnorm_layer_norm_args args = {};
   args.shift = params.shift;
   args.mean = params.mean;
-  return Call::OnRows(simdnorm_layer_norm, args, x, y, params, options);
+  return detail::Call::OnRows(simdnorm_layer_norm, args, x, y, params, options);
 }
 
 inline Result LayerNorm(const float* x, float* y, int64_t rows, int64_t cols, const LayerNormParams& params = {},
@@ -161,7 +174,7 @@ inline Result LayerNorm(const float* x, float* y, int64_t rows, int64_t cols, co
 }
 
 inline Result RMSNorm(Rows<const float> x, Rows<float> y, const RMSNormParams& params = {}, const Options& options = {}) {
-  return Call::OnRows(simdnorm_rms_norm, simdnorm_rms_norm_args{}, x, y, params, options);
+  return detail::Call::OnRows(simdnorm_rms_norm, simdnorm_rms_norm_args{}, x, y, params, options);
 }
 
 inline Result RMSNorm(const float* x, float* y, int64_t rows, int64_t cols, const RMSNormParams& params = {},
@@ -174,7 +187,7 @@ inline Result BatchNormInference(const float* x, float* y, const Shape& shape, c
   simdnorm_batch_norm_inference_args args = {};
   args.mean = params.mean;
   args.variance = params.variance;
-  return Call::OnChannels(simdnorm_batch_norm_inference, args, x, y, shape, params, options);
+  return detail::Call::OnChannels(simdnorm_batch_norm_inference, args, x, y, shape, params, options);
 }
 
 inline Result BatchNormTraining(const float* x, float* y, const Shape& shape, const BatchNormTrainingParams& params = {},
@@ -186,12 +199,13 @@ inline Result BatchNormTraining(const float* x, float* y, const Shape& shape, co
   args.rstd = params.rstd;
   args.running_mean = params.running_mean;
   args.running_variance = params.running_variance;
-  return Call::OnChannels(simdnorm_batch_norm_training, args, x, y, shape, params, options);
+  return detail::Call::OnChannels(simdnorm_batch_norm_training, args, x, y, shape, params, options);
 }
 
 // The names of the supported targets, best (the default) first, ended by nullptr.
 inline const char* const* Targets() { return simdnorm_targets(); }
 
+}  // namespace v0_1
 }  // namespace simdnorm
 
 #endif  // SIMDNORM_SIMDNORM_HPP_

@@ -24,6 +24,7 @@ struct Tile {
   int64_t first, count;
   int64_t Strips() const { return (count + kItems - 1) / kItems; }
   int64_t Valid(int64_t strip) const { return HWY_MIN(kItems, count - strip * kItems); }
+  Tile Strip(int64_t strip) const { return {first + strip * kItems, Valid(strip)}; }
 };
 
 // The lanes of a ragged strip that are no channels are worked on and not stored: so that they are not just anything.
@@ -105,19 +106,28 @@ HWY_INLINE bool AnyInDouble(const Normalizers& normalizers, int64_t count) {
   return any;
 }
 
-// Gathers again in double, strip by strip, where a channel asks for it; other channels keep what they have.
+// Takes what was gathered again in double for those channels of a strip that asked for it; the others keep what they have.
+HWY_INLINE void TakeMended(const Normalizers& mended, int64_t count, Normalizers& normalizers) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (!normalizers.in_double[i]) continue;
+    normalizers.mean[i] = mended.mean[i];
+    normalizers.variance[i] = mended.variance[i];
+    normalizers.rstd_double[i] = mended.rstd_double[i];
+    normalizers.mean_high[i] = mended.mean_high[i];
+    normalizers.offset[i] = mended.offset[i];
+    normalizers.rstd[i] = mended.rstd[i];
+    normalizers.in_double[i] = mended.in_double[i];
+  }
+}
+
+// Gathers again in double, strip by strip, where a channel asks for it.
 template <class TX>
 HWY_INLINE void MendNormalizers(const ChannelNorm& norm, const Tile& tile, Normalizers* normalizers) {
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (HWY_LIKELY(!AnyInDouble(normalizers[s], tile.Valid(s)))) continue;
     Normalizers mended;
-    NormalizersOfTile<double, TX>(norm, Tile{tile.first + s * kItems, tile.Valid(s)}, &mended);
-    for (int64_t i = 0; i < tile.Valid(s); ++i) {
-      if (!normalizers[s].in_double[i]) continue;
-      normalizers[s].mean[i] = mended.mean[i];
-      normalizers[s].variance[i] = mended.variance[i];
-      normalizers[s].rstd_double[i] = mended.rstd_double[i];
-    }
+    NormalizersOfTile<double, TX>(norm, tile.Strip(s), &mended);
+    TakeMended(mended, tile.Valid(s), normalizers[s]);
   }
 }
 
@@ -138,24 +148,31 @@ HWY_INLINE void LoadParameters(const ChannelNorm& norm, const Tile& tile, StripP
   }
 }
 
-// One row of a strip with channels in double among its own: both ways, and each channel takes its own.
+// Some rows of a strip with channels in double among its own: both ways, and each channel takes its own.
 template <class TX, class TY>
-HWY_NOINLINE void WriteMixedStrip(const TX* x, TY* y, int64_t valid, const Normalizers& norm, const StripParameters& strip) {
-  const auto write = [&](auto d, const auto* mean, const auto* offset, const auto* rstd, TY* out) HWY_ATTR {
-    using T = hn::TFromD<decltype(d)>;
-    alignas(64) T scale[kItems], shift[kItems];
-    for (int64_t i = 0; i < kItems; ++i) scale[i] = strip.scale[i], shift[i] = strip.shift[i];
-    for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(d)) {
-      const size_t n = HWY_MIN(hn::Lanes(d), static_cast<size_t>(valid) - l);
-      const auto low = offset ? hn::Load(d, offset + l) : hn::Zero(d);
-      const auto v = hn::MulAdd(hn::Sub(LoadFirst(d, x + l, n), hn::Load(d, mean + l)), hn::Load(d, rstd + l), low);
-      StoreFirst(hn::MulAdd(v, hn::Load(d, scale + l), hn::Load(d, shift + l)), d, out + l, n);
+HWY_NOINLINE void WriteMixedStrip(const TX* x, TY* y, int64_t stride, int64_t rows, int64_t valid, const Normalizers& norm,
+                                  const StripParameters& strip) {
+  const StripTag<float> d;
+  const StripTag<double> dd;
+  alignas(64) double scale[kItems], shift[kItems];
+  for (int64_t i = 0; i < kItems; ++i) scale[i] = strip.scale[i], shift[i] = strip.shift[i];
+  const auto write = [&](auto tag, const TX* from, const auto* mean, const auto* offset, const auto* rstd, const auto* scale_of,
+                         const auto* shift_of, TY* out) HWY_ATTR {
+    for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(tag)) {
+      const size_t n = HWY_MIN(hn::Lanes(tag), static_cast<size_t>(valid) - l);
+      const auto low = offset ? hn::Load(tag, offset + l) : hn::Zero(tag);
+      const auto centred = hn::Sub(LoadFirst(tag, from + l, n), hn::Load(tag, mean + l));
+      const auto v = hn::MulAdd(centred, hn::Load(tag, rstd + l), low);
+      StoreFirst(hn::MulAdd(v, hn::Load(tag, scale_of + l), hn::Load(tag, shift_of + l)), tag, out + l, n);
     }
   };
-  alignas(64) TY in_float[kItems], in_double[kItems];
-  write(StripTag<float>(), norm.mean_high, norm.offset, norm.rstd, in_float);
-  write(StripTag<double>(), norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, in_double);
-  for (int64_t i = 0; i < valid; ++i) y[i] = norm.in_double[i] ? in_double[i] : in_float[i];
+  for (int64_t row = 0; row < rows; ++row) {
+    alignas(64) TY in_float[kItems], in_double[kItems];
+    const TX* from = x + row * stride;
+    write(d, from, norm.mean_high, norm.offset, norm.rstd, strip.scale, strip.shift, in_float);
+    write(dd, from, norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, scale, shift, in_double);
+    for (int64_t i = 0; i < valid; ++i) y[row * stride + i] = norm.in_double[i] ? in_double[i] : in_float[i];
+  }
 }
 
 // The same rows of a strip one after the other, its normalizers and parameters in registers.
@@ -198,9 +215,7 @@ HWY_INLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t beg
       const TX* x = static_cast<const TX*>(norm.x) + at;
       TY* y = static_cast<TY*>(norm.y) + at;
       if (HWY_UNLIKELY(mixed[s])) {
-        for (int64_t r = 0; r < rows; ++r) {
-          WriteMixedStrip(x + r * norm.channels, y + r * norm.channels, valid, normalizers[s], parameters[s]);
-        }
+        WriteMixedStrip(x, y, norm.channels, rows, valid, normalizers[s], parameters[s]);
       } else if (valid == kItems) {
         WriteStrip<true>(x, y, norm.channels, rows, valid, normalizers[s], parameters[s]);
       } else {
@@ -241,28 +256,50 @@ void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
 template <class TX>
 void SharedChannelMoments(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  ChannelMoments<float, TX>(*shared.norm, Tile{shared.first, shared.count}, begin, end,
-                            [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
-                              shared.moments[group * kSharedTileStrips + s] = moments;
-                            });
+  const Tile tile = {shared.first, shared.count};
+  if (!shared.in_double) {
+    ChannelMoments<float, TX>(*shared.norm, tile, begin, end, [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
+      shared.moments[group * kSharedTileStrips + s] = moments;
+    });
+    return;
+  }
+  for (int64_t s = 0; s < tile.Strips(); ++s) {
+    if (!AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
+    ChannelMoments<double, TX>(*shared.norm, tile.Strip(s), begin, end,
+                               [&](int64_t group, int64_t /*strip*/, const MomentsOf<kItems>& moments) {
+                                 shared.moments[group * kSharedTileStrips + s] = moments;
+                               });
+  }
 }
 
-// Kernel of a SharedChannels, one unit: moments become normalizers, and statistics are handed out.
+// Kernel of a SharedChannels, one unit: moments become normalizers.
 template <class TX>
 void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const ChannelNorm& norm = *shared.norm;
   const Tile tile = {shared.first, shared.count};
-  ZeroRaggedStrip(tile, shared.normalizers);
+  if (!shared.in_double) ZeroRaggedStrip(tile, shared.normalizers);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
+    if (shared.in_double && !AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
     MomentsOf<kItems> total;
     for (int64_t group = 0; group < norm.Chunks().groups; ++group) {
       MergeMoments(total, shared.moments[group * kSharedTileStrips + s], tile.Valid(s));
     }
-    FinishStrip<float, TX>(norm, tile, s, total, shared.normalizers[s]);
+    if (!shared.in_double) {
+      FinishStrip<float, TX>(norm, tile, s, total, shared.normalizers[s]);
+    } else {
+      Normalizers mended;
+      FinishStrip<double, TX>(norm, tile, s, total, mended);
+      TakeMended(mended, tile.Valid(s), shared.normalizers[s]);
+    }
   }
-  MendNormalizers<TX>(norm, tile, shared.normalizers);
-  SaveTile(norm, tile, shared.normalizers);
+}
+
+// Kernel of a SharedChannels, one unit: hands out the statistics.
+template <class TX>
+void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end*/) {
+  const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
+  SaveTile(*shared.norm, Tile{shared.first, shared.count}, shared.normalizers);
 }
 
 // Kernel of a SharedChannels: units are rows.
@@ -272,24 +309,30 @@ void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   WriteRows<TX, TY, TS>(*shared.norm, Tile{shared.first, shared.count}, begin, end, shared.normalizers);
 }
 
-// Kernel of a ChannelNorm with given statistics: units are rows.
+// Kernel of a ChannelNorm with given statistics: units are the rows of the first tile of channels, then of the second, ...
 template <class TX, class TY, class TS>
 void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
-  ForEachTile(0, norm.channels, [&](const Tile& tile) HWY_ATTR {
+  constexpr int64_t kTile = kTileStrips * kItems;
+  for (int64_t unit = begin; unit < end;) {
+    const int64_t index = unit / norm.rows, next = HWY_MIN(end, (index + 1) * norm.rows);
+    const Tile tile = {index * kTile, HWY_MIN(kTile, norm.channels - index * kTile)};
     Normalizers normalizers[kTileStrips];
     ZeroRaggedStrip(tile, normalizers);
     for (int64_t s = 0; s < tile.Strips(); ++s) {
-      const int64_t first = tile.first + s * kItems;
+      const float* HWY_RESTRICT mean = norm.mean + tile.first + s * kItems;
+      const float* HWY_RESTRICT variance = norm.variance + tile.first + s * kItems;
+      Normalizers& strip = normalizers[s];
+      for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd[i] = GivenRstd(variance[i], norm.epsilon);
       for (int64_t i = 0; i < tile.Valid(s); ++i) {
-        normalizers[s].mean_high[i] = norm.mean[first + i];
-        normalizers[s].offset[i] = 0;
-        normalizers[s].rstd[i] = GivenRstd(norm.variance[first + i], norm.epsilon);
-        normalizers[s].in_double[i] = false;
+        strip.mean_high[i] = mean[i];
+        strip.offset[i] = 0;
+        strip.in_double[i] = false;
       }
     }
-    WriteRows<TX, TY, TS>(norm, tile, begin, end, normalizers);
-  });
+    WriteRows<TX, TY, TS>(norm, tile, unit - index * norm.rows, next - index * norm.rows, normalizers);
+    unit = next;
+  }
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -42,11 +42,15 @@ constexpr bool kMaskedMovesAreSafe = HWY_TARGET <= HWY_AVX2;
 constexpr bool kMaskedMovesAreSafe = HWY_MEM_OPS_MIGHT_FAULT == 0;
 #endif
 
+// The one quiet NaN that leaves the library, in bits.
+constexpr uint32_t kQuietNaN = 0x7FC00000u;
+
 // NaN is replaced by the one quiet NaN that leaves the library; which payload an operation passes on differs between targets.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V CanonicalNaN(D d, V v) {
+  static_assert(sizeof(hn::TFromD<D>) == sizeof(float), "");
   const hn::RebindToUnsigned<D> du;
-  return hn::IfThenElse(hn::IsNaN(v), hn::BitCast(d, hn::Set(du, 0x7FC00000u)), v);
+  return hn::IfThenElse(hn::IsNaN(v), hn::BitCast(d, hn::Set(du, kQuietNaN)), v);
 }
 
 template <class D>
@@ -115,6 +119,13 @@ HWY_INLINE void StoreFirst(hn::Vec<D> v, D d, float* p, size_t n) {
 
 // One element, for parameters that hold one value for a whole run.
 HWY_INLINE float LoadScalar(const float* p) { return *p; }
+
+// A statistic on its way out.
+HWY_INLINE float NarrowScalar(double value) {
+  float result = static_cast<float>(value);
+  if (value != value) memcpy(&result, &kQuietNaN, sizeof(result));
+  return result;
+}
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE

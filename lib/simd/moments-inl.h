@@ -250,7 +250,10 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
 // - overflow made them infinite or NaN;
 // - squared deviations sank below f32's range, and epsilon is too small to hide it: each square is off by 2^-150 at the most,
 //   so where variance + epsilon >= 2^-120 the error stays under 2^-30 of it;
-// - deviations are so small that their mean may have lost digits to subnormals. (In a constant run it is 0.)
+// - deviations are so small that their mean may have lost digits to subnormals (in a constant run it is 0);
+// - the pivot is an outlier, over 8 standard deviations from the mean (first and last element may both be): x - pivot then
+//   costs all other elements digits.
+// In double what is NaN needs no double: f32 can write it.
 // Loops over the items for one kind of step each, which compilers turn into vectors.
 template <int64_t kCount, class T>
 HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
@@ -274,8 +277,9 @@ HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
   }
   for (int64_t i = 0; i < items; ++i) {
     const bool trusted = variance[i] <= 3.4e38 && variance[i] + static_cast<double>(epsilon) >= 0x1p-120 &&
-                         (variance[i] >= 0x1p-126 || moments.mean[i] == 0);
-    norm.in_double[first + i] = sizeof(T) == sizeof(double) || !trusted;
+                         (variance[i] >= 0x1p-126 || moments.mean[i] == 0) &&
+                         moments.mean[i] * moments.mean[i] <= 64 * variance[i];
+    norm.in_double[first + i] = sizeof(T) == sizeof(double) ? rstd[i] == rstd[i] : !trusted;
   }
 }
 
@@ -284,27 +288,20 @@ HWY_INLINE float GivenRstd(float variance, float epsilon) {
   return static_cast<float>(1.0 / sqrt(static_cast<double>(variance) + static_cast<double>(epsilon)));
 }
 
-HWY_INLINE float CanonicalNaN(double value) {
-  constexpr uint32_t kBits = 0x7FC00000u;
-  float result = static_cast<float>(value);
-  if (value != value) memcpy(&result, &kBits, sizeof(result));
-  return result;
-}
-
 // Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them.
 HWY_INLINE void SaveStatistics(const StatisticsOutputs& out, int64_t first, int64_t items, int64_t count,
                                const Normalizers& norm) {
   const double momentum = out.momentum, n = static_cast<double>(count), unbiased = out.unbiased_running ? n / (n - 1) : 1.0;
   for (int64_t i = 0; i < items; ++i) {
-    if (out.mean) out.mean[first + i] = CanonicalNaN(norm.mean[i]);
-    if (out.rstd) out.rstd[first + i] = CanonicalNaN(norm.rstd_double[i]);
+    if (out.mean) out.mean[first + i] = NarrowScalar(norm.mean[i]);
+    if (out.rstd) out.rstd[first + i] = NarrowScalar(norm.rstd_double[i]);
     if (out.running_mean) {
       float& running = out.running_mean[first + i];
-      running = CanonicalNaN((1 - momentum) * running + momentum * norm.mean[i]);
+      running = NarrowScalar((1 - momentum) * running + momentum * norm.mean[i]);
     }
     if (out.running_variance) {
       float& running = out.running_variance[first + i];
-      running = CanonicalNaN((1 - momentum) * running + momentum * (norm.variance[i] * unbiased));
+      running = NarrowScalar((1 - momentum) * running + momentum * (norm.variance[i] * unbiased));
     }
   }
 }

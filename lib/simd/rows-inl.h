@@ -199,15 +199,20 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, const typename Traits::TX
   flush();
 }
 
+template <class T, class Traits>
+HWY_INLINE void FinishOne(const SequenceNorm& norm, int64_t sequence, const Moments& total, Normalizers& normalizers,
+                          int64_t i) {
+  const T pivot = SequencePivot<T, Traits>(norm, Traits::X(norm, sequence));
+  Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
+}
+
 // Gathers a sequence's moments in T, for item i of the normalizers.
 template <class T, class Traits>
 HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
-  const auto* x = Traits::X(norm, sequence);
   Moments total;
-  GroupMoments<T, Traits>(norm, x, 0, norm.Chunks().groups,
+  GroupMoments<T, Traits>(norm, Traits::X(norm, sequence), 0, norm.Chunks().groups,
                           [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
-  const T pivot = SequencePivot<T, Traits>(norm, x);
-  Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
+  FinishOne<T, Traits>(norm, sequence, total, normalizers, i);
 }
 
 // The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them. For sequences that are short enough
@@ -315,13 +320,10 @@ void SharedFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
     if (shared.in_double && !shared.normalizers->in_double[i]) continue;
     Moments total;
     for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group], 1);
-    const auto* x = Traits::X(norm, shared.first + i);
     if (shared.in_double) {
-      const double pivot = SequencePivot<double, Traits>(norm, x);
-      Finish(total, &pivot, 1, norm.epsilon, *shared.normalizers, i);
+      FinishOne<double, Traits>(norm, shared.first + i, total, *shared.normalizers, i);
     } else {
-      const float pivot = SequencePivot<float, Traits>(norm, x);
-      Finish(total, &pivot, 1, norm.epsilon, *shared.normalizers, i);
+      FinishOne<float, Traits>(norm, shared.first + i, total, *shared.normalizers, i);
     }
   }
 }
@@ -352,21 +354,24 @@ SequenceKernels MakeSequenceKernels() {
   return {NormalizeSequences<Traits>, SharedMoments<Traits>, SharedFinish<Traits>, SharedSave<Traits>, SharedWrite<Traits>};
 }
 
-// Kernel of a PlaneNorm: unit u is the plane of channel u % channels in sample u / channels.
+// Kernel of a PlaneNorm: units are the chunks of the planes, plane by plane.
 template <class TX, class TY, class TS>
 void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const PlaneNorm& norm = *static_cast<const PlaneNorm*>(args);
   const StripTag<float> d;
-  const TX* x = static_cast<const TX*>(norm.x);
-  TY* y = static_cast<TY*>(norm.y);
   const TS* scale = static_cast<const TS*>(norm.scale);
   const TS* shift = static_cast<const TS*>(norm.shift);
-  int64_t channel = begin % norm.channels;
-  for (int64_t plane = begin; plane < end; ++plane) {
+  const int64_t chunks = norm.ChunksPerPlane();
+  int64_t plane = begin / chunks, channel = plane % norm.channels;
+  for (int64_t unit = begin; unit < end; ++plane, channel = channel + 1 == norm.channels ? 0 : channel + 1) {
+    // As much of the plane at once as is in the range.
+    const int64_t next = HWY_MIN(end, (plane + 1) * chunks), start = (unit - plane * chunks) * kChunkElements;
+    const int64_t length = HWY_MIN((next - plane * chunks) * kChunkElements, norm.spatial) - start;
+    const int64_t offset = plane * norm.spatial + start;
     const Centre<float> centre = {norm.mean[channel], 0, GivenRstd(norm.variance[channel], norm.epsilon)};
-    WriteRun<true>(d, x + plane * norm.spatial, y + plane * norm.spatial, norm.spatial, centre,
+    WriteRun<true>(d, static_cast<const TX*>(norm.x) + offset, static_cast<TY*>(norm.y) + offset, length, centre,
                    PerRun{scale ? LoadScalar(scale + channel) : 1.0f}, PerRun{shift ? LoadScalar(shift + channel) : 0.0f});
-    if (++channel == norm.channels) channel = 0;
+    unit = next;
   }
 }
 
