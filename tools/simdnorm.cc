@@ -184,7 +184,8 @@ void Save(std::initializer_list<std::pair<File, const npy::Array*>> files, const
 
 void Report(const char* op, const npy::Array& x, double seconds, const Flags& flags) {
   if (flags.quiet) return;
-  const int threads = flags.threads > 0 ? flags.threads : simdnorm_default_threads();
+  const int available = simdnorm_default_threads(),
+            threads = flags.threads > 0 ? std::min(flags.threads, available) : available;
   const double bytes = 2.0 * static_cast<double>(x.bytes());
   std::printf("%s %s %s: target %s, %s%d thread%s, %.3g ms, %.3g GB/s\n", op, npy::ToString(x.shape).c_str(),
               npy::DtypeName(x.dtype), flags.target ? flags.target->c_str() : simdnorm::Targets()[0],
@@ -331,7 +332,7 @@ int Main(int argc, char** argv) {
   }
 
   batch_norm->add_option("--layout", flags.layout, "channels at axis 1 (nchw) or last (nhwc)")
-      ->check(CLI::IsMember({"nchw", "nhwc"}))
+      ->transform(CLI::IsMember({"nchw", "nhwc"}, CLI::ignore_case))
       ->capture_default_str();
   CLI::Option* training = batch_norm->add_flag("--training", flags.training, "normalize with the batch's own statistics");
   CLI::Option* mean = batch_norm->add_option("--mean", flags.mean, "[channels]");
@@ -367,6 +368,7 @@ int Main(int argc, char** argv) {
   for (CLI::App* command : {&app, layer_norm, rms_norm, batch_norm, targets, compare}) {
     command->add_option("--target", flags.target, "the instruction set to use, one of 'simdnorm targets'")->group("Common");
     command->add_option("--threads", flags.threads, "at most this many; 0: as many as there are")
+        ->check(CLI::NonNegativeNumber)
         ->group("Common")
         ->capture_default_str();
     command->add_flag("--quiet", flags.quiet, "say nothing but errors")->group("Common");
@@ -380,7 +382,8 @@ int Main(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);
     // A misspelt flag is the reason rather than what is missing because of it.
     const std::vector<std::string> unknown = app.remaining(true);
-    throw Failure(unknown.empty() ? e.what() : "unknown argument " + unknown[0]);
+    throw Failure(unknown.empty() ? e.what() + std::string(" (see --help)")
+                                  : "unknown argument '" + unknown[0] + "' (see --help)");
   }
   if (momentum->count() > 0 && !flags.running_mean && !flags.running_variance) {
     throw Failure("--momentum requires --running-mean or --running-variance");
