@@ -368,7 +368,7 @@ int Main(int argc, char** argv) {
   for (CLI::App* command : {&app, layer_norm, rms_norm, batch_norm, targets, compare}) {
     command->add_option("--target", flags.target, "the instruction set to use, one of 'simdnorm targets'")->group("Common");
     command->add_option("--threads", flags.threads, "at most this many; 0: as many as there are")
-        ->check(CLI::NonNegativeNumber)
+        ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()))
         ->group("Common")
         ->capture_default_str();
     command->add_flag("--quiet", flags.quiet, "say nothing but errors")->group("Common");
