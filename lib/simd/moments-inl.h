@@ -174,9 +174,9 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
   }
 }
 
-// The lanes' moments of a run of at most kChunkElements adjacent elements.
+// The lanes' moments of a run of at most kChunkElements adjacent elements. Not inline, since many call it.
 template <bool kCentred, class D, class TX, class T = hn::TFromD<D>>
-HWY_INLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t length, T pivot, LaneMoments<T>& state) {
+HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t length, T pivot, LaneMoments<T>& state) {
   // A pass over a column of narrow vectors covers 16 blocks, so that the next column finds them in L1.
   constexpr size_t kPass = 16 * kBlock;
   state.Start(pivot);
@@ -288,18 +288,25 @@ HWY_INLINE float GivenRstd(float variance, float epsilon) {
   return static_cast<float>(1.0 / sqrt(static_cast<double>(variance) + static_cast<double>(epsilon)));
 }
 
-// Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them.
-HWY_INLINE void SaveStatistics(const StatisticsOutputs& out, int64_t first, int64_t items, int64_t count,
-                               const Normalizers& norm) {
+// Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them. Not inline, and a
+// loop for each output: compilers make far too much of this otherwise.
+HWY_NOINLINE inline void SaveStatistics(const StatisticsOutputs& out, int64_t first, int64_t items, int64_t count,
+                                        const Normalizers& norm) {
   const double momentum = out.momentum, n = static_cast<double>(count), unbiased = out.unbiased_running ? n / (n - 1) : 1.0;
-  for (int64_t i = 0; i < items; ++i) {
-    if (out.mean) out.mean[first + i] = NarrowScalar(norm.mean[i]);
-    if (out.rstd) out.rstd[first + i] = NarrowScalar(norm.rstd_double[i]);
-    if (out.running_mean) {
+  if (out.mean) {
+    for (int64_t i = 0; i < items; ++i) out.mean[first + i] = NarrowScalar(norm.mean[i]);
+  }
+  if (out.rstd) {
+    for (int64_t i = 0; i < items; ++i) out.rstd[first + i] = NarrowScalar(norm.rstd_double[i]);
+  }
+  if (out.running_mean) {
+    for (int64_t i = 0; i < items; ++i) {
       float& running = out.running_mean[first + i];
       running = NarrowScalar((1 - momentum) * running + momentum * norm.mean[i]);
     }
-    if (out.running_variance) {
+  }
+  if (out.running_variance) {
+    for (int64_t i = 0; i < items; ++i) {
       float& running = out.running_variance[first + i];
       running = NarrowScalar((1 - momentum) * running + momentum * (norm.variance[i] * unbiased));
     }

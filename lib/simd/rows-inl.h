@@ -243,9 +243,9 @@ HWY_INLINE void NormalizersOfNeighbours(const SequenceNorm& norm, int64_t first,
   Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
 
-// Writes chunks [begin, end) of a sequence in arithmetic of type T.
+// Writes chunks [begin, end) of a sequence in arithmetic of type T. Not inline: both types of it would be in each caller.
 template <class T, class Traits>
-HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, const Centre<T>& centre) {
+HWY_NOINLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, const Centre<T>& centre) {
   const StripTag<T> d;
   const auto* x = Traits::X(norm, sequence);
   auto* y = Traits::Y(norm, sequence);
