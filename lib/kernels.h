@@ -29,8 +29,8 @@ constexpr int64_t kChunkRows = 256;
 // threads share a sequence or channel.
 constexpr int64_t kMaxGroups = 64;
 
-// Items (rows, channels) are worked on 16 at a time, as structs of arrays: the steps in which an item waits for itself then run
-// for 16, and no small stores are read back as one large load, which would wait for all stores before it.
+// Items (rows, channels) are worked on 16 at a time, as structs of arrays: the steps in which an item waits for itself (merging
+// lanes, square root, division) then run for 16, and rows and channels have the same code for them.
 constexpr int64_t kItems = 16;
 
 // Strips of 16 channels that a kernel takes at a time where channels lie side by side: 1 KiB of each row.
