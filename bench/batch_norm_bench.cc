@@ -1,35 +1,53 @@
 // Batch norm with scale and shift: training as a training loop calls it, with running statistics and the outputs that the
-// backward pass needs, and inference.
+// backward pass needs, and inference, alone and at the end of a residual block.
 #include "cases.h"
 #include "harness.h"
 
 namespace simdnorm::bench {
 namespace {
 
-Result CallTraining(const cases::ChannelsCase& shape, const Buffers& b, const Options& options) {
+using cases::ChannelsCase;
+using cases::kBf16;
+using cases::kF16;
+using cases::kF32;
+
+Result CallTraining(const ChannelsCase& shape, const Tensors& t, const Options& options) {
   BatchNormTrainingParams params;
-  params.scale = b.scale;
-  params.shift = b.shift;
-  params.mean = b.saved_mean;
-  params.rstd = b.saved_rstd;
-  params.running_mean = b.running_mean;
-  params.running_variance = b.running_variance;
-  return BatchNormTraining(b.x, b.y, shape.AsShape(), params, options);
+  params.scale = t.scale;
+  params.shift = t.shift;
+  params.mean = t.saved_mean;
+  params.rstd = t.saved_rstd;
+  params.running_mean = t.running_mean;
+  params.running_variance = t.running_variance;
+  return BatchNormTraining(t.x, t.y, shape.AsShape(), params, options);
 }
 
-Result CallInference(const cases::ChannelsCase& shape, const Buffers& b, const Options& options) {
-  return BatchNormInference(b.x, b.y, shape.AsShape(), {b.mean, b.variance, b.scale, b.shift}, options);
+Result CallInference(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  return BatchNormInference(t.x, t.y, shape.AsShape(), {t.mean, t.variance, t.scale, t.shift}, options);
+}
+
+Result CallInferenceAddReLU(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  BatchNormInferenceParams params{t.mean, t.variance, t.scale, t.shift};
+  params.fusions.residual = t.other;
+  params.fusions.activation = SIMDNORM_RELU;
+  return BatchNormInference(t.x, t.y, shape.AsShape(), params, options);
 }
 
 }  // namespace
 
 void RegisterBatchNorm(const Config& config) {
-  for (const cases::ChannelsCase& shape : cases::kChannelsCases) {
-    RegisterCase("BatchNormTraining", shape, config, CallTraining, &Peer::batch_norm_training);
-  }
-  for (const cases::ChannelsCase& shape : cases::kChannelsCases) {
-    RegisterCase("BatchNormInference", shape, config, CallInference, &Peer::batch_norm_inference);
-  }
+  constexpr Traffic kPlain = {1, 1}, kAdded = {2, 1};
+  const Operation<ChannelsCase> table[] = {
+      {"BatchNormTraining", {kF32}, cases::kChannelsCases, CallTraining, kPlain, &Peer::batch_norm_training},
+      {"BatchNormTraining", {kBf16, kF16}, cases::kStageCases, CallTraining, kPlain, &Peer::batch_norm_training},
+      {"BatchNormTraining", {kF32, kBf16}, cases::kBlockedCases, CallTraining, kPlain, &Peer::batch_norm_training},
+      {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference},
+      {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference},
+      {"BatchNormInference", {kF32, kBf16}, cases::kBlockedCases, CallInference, kPlain, &Peer::batch_norm_inference},
+      {"BatchNormInference+Add+ReLU", {kF32, kBf16}, cases::kStageCases, CallInferenceAddReLU, kAdded},
+      {"BatchNormInference+Add+ReLU", {kF32, kBf16}, cases::kBlockedCases, CallInferenceAddReLU, kAdded},
+  };
+  Register(table, config);
 }
 
 }  // namespace simdnorm::bench

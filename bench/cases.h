@@ -1,50 +1,115 @@
-// The named shapes that benches and peers share. They follow models in use, and between them visit every cache: a
-// token of a language model (1x4096), rows too short to fill a pipeline (65536x64), no multiple of any vector (333x777),
-// sequences that fit L2 (512x768), L3 (2048x1024) or only memory (4096x4096), one layer each of a convolution network's
-// early, middle and late stages.
+// The named shapes and dtypes that benches and peers share. They follow models in use.
 #ifndef SIMDNORM_BENCH_CASES_H_
 #define SIMDNORM_BENCH_CASES_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 
 #include "simdnorm/simdnorm.hpp"
 
 namespace simdnorm::cases {
 
-// x of layer norm and RMS norm.
-struct RowsCase {
-  int64_t rows, cols;
+// What x and y hold. Further tensors that a call has, scale and shift too, are of x's dtype, as models store them.
+struct Dtypes {
+  simdnorm_dtype x, y;
 
-  int64_t Elements() const { return rows * cols; }
-  std::string Name() const { return std::to_string(rows) + "x" + std::to_string(cols); }
-};
-
-inline constexpr RowsCase kRowsCases[] = {
-    {1, 768},   {1, 4096},   {1, 16384},   {8, 64},      {32, 768},   {128, 1024}, {333, 777},
-    {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}, {65536, 64}, {64, 65536},
-};
-
-// x of batch norm: images, or feature vectors where height = width = 1.
-struct ChannelsCase {
-  int64_t batch, channels, height, width;
-  simdnorm_layout layout;
-
-  bool HasSpatial() const { return height * width != 1; }
-  int64_t Elements() const { return batch * channels * height * width; }
-  Shape AsShape() const { return {batch, channels, height * width, layout}; }
+  // "bf16", or "bf16-i8" where y's differs.
   std::string Name() const {
-    const std::string features = std::to_string(batch) + "x" + std::to_string(channels);
-    if (!HasSpatial()) return features + ":nc";
-    return features + "x" + std::to_string(height) + "x" + std::to_string(width) +
-           (layout == SIMDNORM_NCHW ? ":nchw" : ":nhwc");
+    constexpr const char* kNames[] = {"f32", "bf16", "f16", "i8", "u8", "q8_0"};
+    return x == y ? kNames[x] : std::string(kNames[x]) + "-" + kNames[y];
   }
 };
 
-inline constexpr ChannelsCase kChannelsCases[] = {
+inline constexpr Dtypes kF32 = {SIMDNORM_F32, SIMDNORM_F32};
+inline constexpr Dtypes kBf16 = {SIMDNORM_BF16, SIMDNORM_BF16};
+inline constexpr Dtypes kF16 = {SIMDNORM_F16, SIMDNORM_F16};
+
+inline size_t Bytes(simdnorm_dtype dtype, int64_t elements) {
+  constexpr size_t kSizes[] = {4, 2, 2, 1, 1};
+  const size_t count = static_cast<size_t>(elements);
+  return dtype == SIMDNORM_Q8_0 ? count / 32 * sizeof(simdnorm_q8_0) : count * kSizes[dtype];
+}
+
+// x of layer norm and RMS norm.
+struct RowsCase {
+  int64_t rows, cols;
+  int64_t inner = 1;  // as in simdnorm_layer_norm
+
+  int64_t Elements() const { return rows * cols * inner; }
+  std::string Name() const {
+    const std::string matrix = std::to_string(rows) + "x" + std::to_string(cols);
+    return inner == 1 ? matrix : matrix + "x" + std::to_string(inner);
+  }
+};
+
+// Between them these visit every cache: a token of a language model (1x4096), rows too short to fill a pipeline (65536x64), no
+// multiple of any vector (333x777), sequences that fit L2 (512x768), L3 (2048x1024) or only memory (4096x4096).
+inline constexpr std::initializer_list<RowsCase> kRowsCases = {
+    {1, 768},   {1, 4096},   {1, 16384},   {8, 64},      {32, 768},   {128, 1024}, {333, 777},
+    {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}, {65536, 64}, {64, 65536},
+};
+// One for each cache.
+inline constexpr std::initializer_list<RowsCase> kCacheCases = {{1, 4096}, {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}};
+// What computes more than a plain norm, while data is near.
+inline constexpr std::initializer_list<RowsCase> kFusionCases = {{1, 4096}, {512, 768}, {512, 4096}};
+// What has more tensors than a plain norm.
+inline constexpr std::initializer_list<RowsCase> kResidualCases = {{1, 4096}, {512, 4096}, {4096, 4096}};
+// Diffusion transformers: images of 256 tokens, each image with a scale and shift of its own.
+inline constexpr int64_t kTokensPerImage = 256;
+inline constexpr std::initializer_list<RowsCase> kAdaptiveCases = {{256, 1152}, {2048, 1152}};
+// The channels of images in NCHW: rows = images, cols = channels, inner = height * width; a ConvNeXt's first to last stages.
+inline constexpr std::initializer_list<RowsCase> kChannelsFirstCases = {{8, 96, 3136}, {8, 384, 196}, {1, 768, 49}};
+// The query heads in packed queries, keys and values: rows = tokens, cols = head size, inner = heads.
+inline constexpr std::initializer_list<RowsCase> kHeadsCases = {{1, 128, 32}, {512, 128, 32}};
+
+// x of batch, group and instance norm: images, or feature vectors where height = width = 1.
+struct ChannelsCase {
+  int64_t batch, channels, height, width;
+  simdnorm_layout layout;
+  int64_t groups = 0;  // of group norm
+
+  bool HasSpatial() const { return height * width != 1; }
+  // How many channels are padded to a multiple of.
+  int64_t Block() const { return layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 1; }
+  int64_t Elements() const { return batch * ((channels + Block() - 1) / Block() * Block()) * height * width; }
+  Shape AsShape() const { return {batch, channels, height * width, layout}; }
+  std::string Name() const {
+    constexpr const char* kLayoutNames[] = {"nchw", "nhwc", "nchw8c", "nchw16c"};
+    const std::string features = std::to_string(batch) + "x" + std::to_string(channels);
+    if (!HasSpatial()) return features + ":nc";
+    return features + "x" + std::to_string(height) + "x" + std::to_string(width) + ":" +
+           (groups == 0 ? "" : "g" + std::to_string(groups) + ":") + kLayoutNames[layout];
+  }
+};
+
+// One layer each of a convolution network's early, middle and late stages, a single large image, and feature vectors.
+inline constexpr std::initializer_list<ChannelsCase> kChannelsCases = {
     {32, 64, 56, 56, SIMDNORM_NCHW},  {32, 256, 14, 14, SIMDNORM_NCHW}, {8, 512, 7, 7, SIMDNORM_NCHW},
     {1, 64, 112, 112, SIMDNORM_NCHW}, {32, 64, 56, 56, SIMDNORM_NHWC},  {32, 256, 14, 14, SIMDNORM_NHWC},
     {8, 512, 7, 7, SIMDNORM_NHWC},    {1, 64, 112, 112, SIMDNORM_NHWC}, {128, 1024, 1, 1, SIMDNORM_NCHW},
+};
+// The early and the late stage.
+inline constexpr std::initializer_list<ChannelsCase> kStageCases = {{32, 64, 56, 56, SIMDNORM_NCHW},
+                                                                    {8, 512, 7, 7, SIMDNORM_NCHW},
+                                                                    {32, 64, 56, 56, SIMDNORM_NHWC},
+                                                                    {8, 512, 7, 7, SIMDNORM_NHWC}};
+// The same, and once channels that do not fill their last block.
+inline constexpr std::initializer_list<ChannelsCase> kBlockedCases = {{32, 64, 56, 56, SIMDNORM_NCHW8C},
+                                                                      {8, 512, 7, 7, SIMDNORM_NCHW8C},
+                                                                      {32, 64, 56, 56, SIMDNORM_NCHW16C},
+                                                                      {8, 512, 7, 7, SIMDNORM_NCHW16C},
+                                                                      {8, 500, 7, 7, SIMDNORM_NCHW16C}};
+// The outermost and the innermost stage of Stable Diffusion's U-Net, and a batch of middling images.
+inline constexpr std::initializer_list<ChannelsCase> kGroupCases = {
+    {2, 320, 64, 64, SIMDNORM_NCHW, 32}, {2, 1280, 8, 8, SIMDNORM_NCHW, 32}, {8, 512, 28, 28, SIMDNORM_NCHW, 32},
+    {2, 320, 64, 64, SIMDNORM_NHWC, 32}, {2, 1280, 8, 8, SIMDNORM_NHWC, 32}, {8, 512, 28, 28, SIMDNORM_NHWC, 32},
+};
+// A style transfer network's first and innermost layers.
+inline constexpr std::initializer_list<ChannelsCase> kInstanceCases = {
+    {1, 32, 256, 256, SIMDNORM_NCHW}, {4, 128, 64, 64, SIMDNORM_NCHW}, {1, 128, 32, 32, SIMDNORM_NCHW},
+    {1, 32, 256, 256, SIMDNORM_NHWC}, {4, 128, 64, 64, SIMDNORM_NHWC}, {1, 128, 32, 32, SIMDNORM_NHWC},
 };
 
 }  // namespace simdnorm::cases

@@ -1,76 +1,60 @@
-// What every bench shares: the buffers, the flags, the naming, and the timing beside a copy of the same bytes.
+// What every bench shares: the buffers, the flags, the naming, and the timing beside loops that only move the same bytes.
 //
-// Times are wall clock, taken by the harness itself. Google Benchmark's UseRealTime would do, but adds "/real_time" to the
-// names; its Time column is wall clock in any case.
+// The benches are tables: a row (Operation) is a name, its dtypes and shapes, and how simdnorm is called. One function
+// registers a row for every dtype, shape, target and number of threads.
 #ifndef SIMDNORM_BENCH_HARNESS_H_
 #define SIMDNORM_BENCH_HARNESS_H_
 
 #include <benchmark/benchmark.h>
 
-#include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
 #include "cases.h"
-#include "memory_bench.h"
 #include "simdnorm/simdnorm.hpp"
 
 namespace simdnorm::bench {
 
-// One set of buffers for all cases, large enough for each, so that all of them, and the peers and copies too, work on the
-// same addresses and values. Everything holds data before the first timing; x is close to normal.
-struct Buffers {
-  float* x;
-  float* y;
-  float* scale;
-  float* shift;
+using cases::Dtypes;
+
+// What the calls of a case work on. All cases share buffers that are large enough for each, so that all of them, and the peers
+// and copies too, work on the same addresses; and the same values, which are numbers that every dtype holds. x and `other` lie
+// one behind the other, and so do y and h. Everything holds data before the first timing; x is close to normal.
+struct Tensors {
+  Dtypes dtypes;
+  size_t x_bytes, y_bytes;  // of x, other and h; of y
+  Input x;
+  Input other;  // the residual or the gate, as x
+  Output y;
+  Output h;  // as x
+  Input scale;
+  Input shift;
   float* mean;              // given statistics, for inference
   float* variance;          // the same; positive
   float* saved_mean;        // outputs of training
   float* saved_rstd;        // the same
   float* running_mean;      // updated by training
   float* running_variance;  // the same
+  float* quant_scales;      // out
 
-  static const Buffers& Get();
+  static Tensors Get(Dtypes dtypes, int64_t elements);
 };
 
-// Makes `threads` what OpenMP's parallel regions have, which the library, the copies and the peers all follow.
-void UseThreads(int threads);
+// How many tensors of x's size a call reads (1: x; 2: `other` too) and writes (1: y; 2: h too).
+struct Traffic {
+  int reads = 1, writes = 1;
+};
 
-// Ends a benchmark with an error, which also becomes the exit status.
-void Fail(benchmark::State& state, const std::string& message);
-bool AnyFailed();
-
-// Times call(), which reads `elements` floats of x and writes as many of y, and reports the bytes a second and the time
-// over that of the fastest copy, measured just before and just after, since the machine's speed drifts.
-template <class Call>
-void TimeBesideCopy(benchmark::State& state, int64_t elements, Call&& call) {
-  using Clock = std::chrono::steady_clock;
-  const Buffers& buffers = Buffers::Get();
-  const double copy_before = FastestCopySeconds(buffers.x, buffers.y, static_cast<size_t>(elements));
-  call();  // brings back to the caches what a copy put out of them
-  const Clock::time_point start = Clock::now();
-  for (auto _ : state) {
-    call();
-    benchmark::ClobberMemory();
-  }
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count() / static_cast<double>(state.iterations());
-  const double copy_after = FastestCopySeconds(buffers.x, buffers.y, static_cast<size_t>(elements));
-  const double bytes = 2.0 * sizeof(float) * static_cast<double>(elements);
-  state.counters["bytes_per_second"] =
-      benchmark::Counter(bytes / seconds, benchmark::Counter::kDefaults, benchmark::Counter::kIs1024);
-  state.counters["copy_ratio"] = seconds / (0.5 * (copy_before + copy_after));
-}
-
-// Another library, for comparison on the same cases. A member makes a call ready to run on the buffers, everything that can
-// be done once done; null where the library has no such layer. It may throw.
+// A call of another library, everything that can be done once done; empty if it has no such layer. It may throw.
 using PeerCall = std::function<void()>;
 template <class Case>
-using PeerLayer = PeerCall (*)(const Case&, const Buffers&);
+using PeerLayer = PeerCall (*)(const Case&, const Tensors&);
 
+// Another library, for comparison on the same cases; null where it has no such operation.
 struct Peer {
   const char* name;
   PeerLayer<cases::RowsCase> layer_norm;
@@ -81,62 +65,77 @@ struct Peer {
 
 // What to register.
 struct Config {
-  std::vector<std::string> targets;
+  std::vector<const char*> targets;  // out of Targets()
   std::vector<int> threads;
   std::vector<Peer> peers;
 };
 
-// Null if `other` is within 1e-3 of y everywhere, which no wrong layer is; else what is wrong.
-const char* Disagreement(const std::vector<float>& y, const float* other);
+// A row of the table of benches. `call` is what an engine would write there, the making of its arguments included.
+template <class Case>
+struct Operation {
+  const char* name;
+  std::initializer_list<Dtypes> dtypes;
+  std::initializer_list<Case> shapes;
+  Result (*call)(const Case&, const Tensors&, const Options&);
+  Traffic traffic;
+  PeerLayer<Case> Peer::*peer_layer = nullptr;
+};
 
-// call(shape, buffers, options) calls simdnorm.
-template <class Case, class Call>
-void BenchTarget(benchmark::State& state, const Case& shape, Call call, const std::string& target, int threads) {
-  UseThreads(threads);
-  const Buffers& buffers = Buffers::Get();
-  const Options options = {target.c_str(), threads};
-  if (const Result result = call(shape, buffers, options); !result) return Fail(state, result.message());
-  TimeBesideCopy(state, shape.Elements(), [&] {
-    bool ok = call(shape, buffers, options).ok();
-    benchmark::DoNotOptimize(ok);
-  });
-}
+// A call of simdnorm on one case, ready to be made.
+struct Work {
+  std::function<Result()> call;
+  Traffic traffic;
+  const Tensors& tensors;
+};
 
-// A peer is timed only after its output has been compared with simdnorm's.
-template <class Case, class Call>
-void BenchPeer(benchmark::State& state, const Case& shape, Call call, PeerLayer<Case> layer, int threads) {
-  UseThreads(threads);
-  const Buffers& buffers = Buffers::Get();
-  if (const Result result = call(shape, buffers, {nullptr, threads}); !result) return Fail(state, result.message());
-  const std::vector<float> ours(buffers.y, buffers.y + shape.Elements());
-  try {
-    const PeerCall peer_call = layer(shape, buffers);
-    peer_call();
-    if (const char* problem = Disagreement(ours, buffers.y)) return Fail(state, problem);
-    TimeBesideCopy(state, shape.Elements(), peer_call);
-  } catch (const std::exception& error) {
-    Fail(state, error.what());
-  }
-}
+// Makes `threads` what OpenMP's parallel regions have, which the library, the copies and the peers all follow.
+void UseThreads(int threads);
 
-// Registers one operation on one case for every target and number of threads, then the same for every peer that has it.
-template <class Case, class Call>
-void RegisterCase(const std::string& op, const Case& shape, const Config& config, Call call,
-                  PeerLayer<Case> Peer::*peer_layer) {
-  const auto add = [&](const std::string& runner, int threads, auto bench) {
-    const std::string name = op + "/f32/" + shape.Name() + "/" + runner + "/threads:" + std::to_string(threads);
+// Times the work on one target, once it has been seen to write all of its outputs.
+void BenchTarget(benchmark::State& state, const Work& work);
+
+// Times a peer, once its output has been compared with that of the same work by simdnorm.
+void BenchPeer(benchmark::State& state, const Work& work, const std::function<PeerCall()>& prepare_peer);
+
+// Whether a benchmark has ended with an error, which also becomes the exit status.
+bool AnyFailed();
+
+// Registers one row on one shape in one dtype for every target and number of threads, then the same for every peer that has it.
+template <class Case>
+void RegisterCase(const Operation<Case>& operation, const Case& shape, Dtypes dtypes, const Config& config) {
+  // run(state, work) is the benchmark; target is null for the best.
+  const auto add = [&](const std::string& runner, const char* target, int threads, auto run) {
+    const std::string name = std::string(operation.name) + "/" + dtypes.Name() + "/" + shape.Name() + "/" + runner +
+                             "/threads:" + std::to_string(threads);
+    const auto bench = [=, call = operation.call, traffic = operation.traffic](benchmark::State& state) {
+      UseThreads(threads);
+      const Tensors tensors = Tensors::Get(dtypes, shape.Elements());
+      const Options options = {target, threads};
+      run(state, Work{[&] { return call(shape, tensors, options); }, traffic, tensors});
+    };
     benchmark::RegisterBenchmark(name.c_str(), bench);
   };
-  for (const std::string& target : config.targets) {
-    for (const int threads : config.threads) {
-      add(target, threads, [=](benchmark::State& state) { BenchTarget(state, shape, call, target, threads); });
-    }
+  for (const char* const target : config.targets) {
+    for (const int threads : config.threads) add(target, target, threads, BenchTarget);
   }
+  if (operation.peer_layer == nullptr) return;
   for (const Peer& peer : config.peers) {
-    const PeerLayer<Case> layer = peer.*peer_layer;
+    const PeerLayer<Case> layer = peer.*operation.peer_layer;
     if (layer == nullptr) continue;
     for (const int threads : config.threads) {
-      add(peer.name, threads, [=](benchmark::State& state) { BenchPeer(state, shape, call, layer, threads); });
+      add(peer.name, nullptr, threads, [=](benchmark::State& state, const Work& work) {
+        BenchPeer(state, work, [&] { return layer(shape, work.tensors); });
+      });
+    }
+  }
+}
+
+// Registers a table.
+template <class Case, size_t kRows>
+void Register(const Operation<Case> (&table)[kRows], const Config& config) {
+  for (const Operation<Case>& operation : table) {
+    for (const Dtypes dtypes : operation.dtypes) {
+      for (const Case& shape : operation.shapes) RegisterCase(operation, shape, dtypes, config);
     }
   }
 }
@@ -144,6 +143,7 @@ void RegisterCase(const std::string& op, const Case& shape, const Config& config
 // One per file of benches.
 void RegisterLayerNorm(const Config& config);
 void RegisterBatchNorm(const Config& config);
+void RegisterGroupNorm(const Config& config);
 
 }  // namespace simdnorm::bench
 

@@ -1,4 +1,8 @@
-// The ceiling that every bench is measured against: how fast this machine copies the same bytes, now.
+// The ceilings that benches are measured against: how fast this machine moves the same bytes, now.
+//
+// Both run on the threads that OpenMP's parallel regions currently have, again and again on the same buffers, as a layer is
+// when it is timed, and take about 1 ms for each of their loops, or 6 passes if that is longer. What is written must be 64-byte
+// aligned.
 #ifndef SIMDNORM_BENCH_MEMORY_BENCH_H_
 #define SIMDNORM_BENCH_MEMORY_BENCH_H_
 
@@ -6,10 +10,12 @@
 
 namespace simdnorm::bench {
 
-// Seconds that the fastest of three copies (memcpy, a loop over the widest vectors, the same with streaming stores) takes
-// for `count` floats, repeated on the same buffers, as a layer is when it is timed. Runs on the threads that OpenMP's
-// parallel regions currently have. `to` must be 64-byte aligned. Takes about 3 ms, or 18 copies if that is longer.
-double FastestCopySeconds(const float* from, float* to, size_t count);
+// Seconds that the fastest of three copies (memcpy, a loop over the widest vectors, the same with streaming stores) takes.
+double FastestCopySeconds(const void* from, void* to, size_t bytes);
+
+// Seconds that the faster of two loops (over the widest vectors, with plain and with streaming stores) takes to write
+// h = x + residual and y = h, arrays of `bytes` bytes each.
+double FastestAddCopySeconds(const void* x, const void* residual, void* y, void* h, size_t bytes);
 
 }  // namespace simdnorm::bench
 

@@ -2,15 +2,17 @@
 //
 //     simdnorm_bench --target AVX3 --target AVX2 --threads 1 --benchmark_filter='LayerNorm/.*/512x768'
 //
-// bytes_per_second counts x read once and y written once. copy_ratio is the time of a call over the time of the fastest
-// copy of as many bytes on as many threads: 1 is what memory allows. Calls repeat on the same buffers, and so do copies:
-// what fits a cache is in it.
+// bytes_per_second counts each tensor of x's size read or written once. copy_ratio is the time of a call over the time of the
+// fastest copy that reads and writes as many bytes on as many threads: 1 is what memory allows. add_copy_ratio, for calls that
+// add a residual and write the sum, is the same over the faster loop that only does that: reads x and residual, writes h and
+// y. Calls repeat on the same buffers, and so do those loops: what fits a cache is in it.
 #include <benchmark/benchmark.h>
 #include <getopt.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -27,22 +29,23 @@ namespace {
 
 constexpr int kUsageError = 2;
 
-std::vector<std::string> SupportedTargets() {
-  std::vector<std::string> names;
+std::vector<const char*> SupportedTargets() {
+  std::vector<const char*> names;
   for (const char* const* target = Targets(); *target != nullptr; ++target) names.push_back(*target);
   return names;
 }
 
-std::string Join(const std::vector<std::string>& words) {
+std::string Join(const std::vector<const char*>& words) {
   std::string joined;
-  for (const std::string& word : words) joined += (joined.empty() ? "" : " ") + word;
+  for (const char* const word : words) joined += std::string(joined.empty() ? "" : " ") + word;
   return joined;
 }
 
 void PrintHelp() {
   std::printf(
       "simdnorm_bench [--target NAME]... [--threads LIST] [Google Benchmark's flags]\n"
-      "Names are OP/DTYPE/SHAPE/TARGET/threads:N; copy_ratio is the time over that of the fastest copy of the same bytes.\n\n"
+      "Names are OP/DTYPE/SHAPE/TARGET/threads:N; DTYPE is x's, as in bf16, or x's and y's, as in bf16-i8. copy_ratio is the\n"
+      "time over that of the fastest copy of the same bytes, add_copy_ratio over a loop's that only adds a residual.\n\n"
       "  --target NAME    only this CPU target (may be repeated); default: all that are supported: %s\n"
       "  --threads LIST   numbers of threads, as in 1,2,4; default: 1 and the machine's\n\n"
       "Google Benchmark's:\n\n",
@@ -85,16 +88,19 @@ std::vector<int> ParseThreads(const char* list) {
 Config ParseFlags(int argc, char** argv) {
   const option options[] = {
       {"target", required_argument, nullptr, 't'}, {"threads", required_argument, nullptr, 'n'}, {nullptr, 0, nullptr, 0}};
-  const std::vector<std::string> supported = SupportedTargets();
+  const std::vector<const char*> supported = SupportedTargets();
   Config config;
   for (int flag; (flag = getopt_long(argc, argv, "", options, nullptr)) != -1;) {
     switch (flag) {
-      case 't':
-        if (std::find(supported.begin(), supported.end(), optarg) == supported.end()) {
+      case 't': {
+        const auto named = [](const char* name) { return std::strcmp(name, optarg) == 0; };
+        const auto target = std::find_if(supported.begin(), supported.end(), named);
+        if (target == supported.end()) {
           UsageError(std::string("target \"") + optarg + "\" is not supported here; supported: " + Join(supported));
         }
-        config.targets.push_back(optarg);
+        config.targets.push_back(*target);
         break;
+      }
       case 'n':
         config.threads = ParseThreads(optarg);
         break;
@@ -127,6 +133,7 @@ int Main(int argc, char** argv) {
   benchmark::AddCustomContext("cpu", CpuName());
   RegisterLayerNorm(config);
   RegisterBatchNorm(config);
+  RegisterGroupNorm(config);
   const size_t matched = benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return matched == 0 || AnyFailed() ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -3,23 +3,23 @@
 #ifndef SIMDNORM_LIB_CHANNELS_H_
 #define SIMDNORM_LIB_CHANNELS_H_
 
-#include "executor.h"
 #include "kernels.h"
+#include "sequences.h"
 
 namespace simdnorm {
 
 constexpr int64_t kSharedTileStrips = 2;  // strips of channels whose groups' moments are kept at a time
 
-// The kernels for a CPU target and dtypes.
+// The kernels for a CPU target.
 struct ChannelKernels {
-  Kernel normalize;  // of a ChannelNorm; unit: a strip of 16 channels. The others: of a SharedChannels
+  Kernel normalize;  // of a ChannelNorm; unit: UnitChannels channels. The others: of a SharedChannels
   Kernel moments;    // unit: a group of row chunks
   Kernel finish;     // one unit
   Kernel save;       // one unit
   Kernel write;      // unit: a row
 };
 
-// Some channels whose groups of row chunks are shared among threads.
+// Some channels of the one problem there is, whose groups of row chunks are shared among threads.
 struct SharedChannels {
   const ChannelNorm* norm;
   int64_t first, count;        // count <= kSharedTileStrips * kItems
@@ -28,7 +28,15 @@ struct SharedChannels {
   bool in_double;              // gather again in double, for those channels whose normalizer says so
 };
 
-void RunChannels(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm);
+// The least that one task works on.
+inline int64_t UnitChannels(const ChannelNorm& norm) { return norm.channels_per_group == 1 ? kItems : norm.channels_per_group; }
+inline int64_t UnitsPerOuter(const ChannelNorm& norm) { return (norm.channels + UnitChannels(norm) - 1) / UnitChannels(norm); }
+
+// Normalizes by the channels' (or their groups') own statistics.
+void RunChannels(const CallOptions& options, Statistics statistics, const ChannelNorm& norm);
+
+// Normalizes by norm.mean and norm.variance.
+void RunGivenChannels(const CallOptions& options, const ChannelNorm& norm);
 
 }  // namespace simdnorm
 

@@ -1,14 +1,37 @@
 // What kernels take: plain structs that are the same for every CPU target and dtype, filled in by the entry points.
+//
+// There are two kinds of kernels, by where the values lie that share statistics: along runs of adjacent elements (SequenceNorm,
+// simd/rows-inl.h), or down the rows of channels that lie side by side (ChannelNorm, simd/channels-inl.h). Both normalize from
+// f32 to f32. What is not plain f32, or has more to it than the normalization (other dtypes, residuals, activations, quantized
+// results, gaps), is staged: brought into a small buffer of f32 before, and from one to where it belongs after
+// (simd/stage-inl.h).
 #ifndef SIMDNORM_LIB_KERNELS_H_
 #define SIMDNORM_LIB_KERNELS_H_
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include <algorithm>
+#include <type_traits>
+
+#include "simdnorm/simdnorm.h"
+
 namespace simdnorm {
 
 // A range [begin, end) of a call's independent units of work; what a unit is, the kernel says.
 using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
+
+// Bytes of an element; Q8_0 has blocks instead.
+constexpr size_t ElementSize(simdnorm_dtype dtype) {
+  return dtype == SIMDNORM_F32 ? 4 : dtype == SIMDNORM_BF16 || dtype == SIMDNORM_F16 ? 2 : 1;
+}
+constexpr int64_t kQ8Block = 32;
+
+// Bytes of `elements` elements.
+constexpr int64_t Bytes(simdnorm_dtype dtype, int64_t elements) {
+  return dtype == SIMDNORM_Q8_0 ? elements / kQ8Block * static_cast<int64_t>(sizeof(simdnorm_q8_0))
+                                : elements * static_cast<int64_t>(ElementSize(dtype));
+}
 
 // Where the statistics of item i (a row, a channel) go besides the normalization; each may be null.
 struct StatisticsOutputs {
@@ -35,6 +58,7 @@ constexpr int64_t kItems = 16;
 
 // Strips of 16 channels that a kernel takes at a time where channels lie side by side: 1 KiB of each row.
 constexpr int64_t kTileStrips = 16;
+constexpr int64_t kTile = kTileStrips * kItems;
 
 // How `chunks` chunks fall into groups: a function of the shape alone, or bits would depend on who shares the work.
 struct Grouping {
@@ -45,56 +69,167 @@ struct Grouping {
   int64_t chunks, group_size, groups;
 };
 
-// Normalization of sequences by their own statistics: a sequence is `planes` runs of `length` adjacent elements. A row of
-// layer norm is one plane; a channel of batch norm in NCHW has a plane for each sample.
+// A call's tensor as kernels walk it. Strides count elements.
+template <class Void>
+struct TensorOf {
+  Void* data;  // null: absent
+  simdnorm_dtype dtype;
+  int64_t stride;        // from one sequence, or one row of channels, to the next
+  int64_t outer_stride;  // from one set of those to the next, where there are sets
+  int64_t plane_stride;  // from one plane of a sequence, or one sample of channels, to the next
+
+  explicit operator bool() const { return data != nullptr; }
+  Void* At(int64_t element) const {
+    using Byte = std::conditional_t<std::is_const_v<Void>, const unsigned char, unsigned char>;
+    return static_cast<Byte*>(data) + Bytes(dtype, element);
+  }
+};
+using Input = TensorOf<const void>;
+using Output = TensorOf<void>;
+
+// Which positions of batch, group and instance norm count. Positions [0, spatial) of each sample.
+struct Validity {
+  const int64_t* lengths;  // [samples], null: all
+  const uint8_t* mask;     // [samples, spatial], null: all
+  int64_t spatial;
+  simdnorm_padding padding;
+
+  bool All() const { return lengths == nullptr && mask == nullptr; }
+
+  // The end of the run of equal validity, within [position, end), that begins at `position`; *valid is set to which it is.
+  int64_t RunEnd(int64_t sample, int64_t position, int64_t end, bool* valid) const {
+    *valid = true;
+    if (lengths) {
+      *valid = position < lengths[sample];
+      return *valid ? std::min(end, lengths[sample]) : end;
+    }
+    if (!mask) return end;
+    const uint8_t* const of_sample = mask + sample * spatial;
+    *valid = of_sample[position] != 0;
+    while (++position < end && (of_sample[position] != 0) == *valid) {
+    }
+    return position;
+  }
+
+  // How many positions of a sample count.
+  int64_t Count(int64_t sample) const {
+    if (lengths) return lengths[sample];
+    if (!mask) return spatial;
+    const uint8_t* const of_sample = mask + sample * spatial;
+    return spatial - std::count(of_sample, of_sample + spatial, uint8_t{0});
+  }
+};
+
+// What happens to normalized values on their way to y.
+struct Epilogue {
+  simdnorm_activation activation;
+  float activation_slope;
+  float quant_scale;  // y is I8 or U8 with this one factor, or without if 0
+  int32_t zero_point;
+  float* quant_scales;  // y is I8 with a factor for each sequence, which is written here; null: not
+};
+
+// Normalization along runs: a sequence is `planes` runs of `length` adjacent elements. A row of layer norm and a group of group
+// norm in NCHW are one plane; a channel of batch norm in NCHW has a plane for each sample.
 struct SequenceNorm {
-  const void* x;
-  void* y;
-  int64_t x_stride, y_stride;  // from one sequence to the next
-  int64_t planes;
-  int64_t plane_stride;  // of x and y
-  int64_t length;
-  const void* scale;  // null: 1. By position in the run (layer norm) or by sequence (batch norm), as the kernel says
+  Input x, residual, gate;
+  Output y, h;
+  int64_t inner;  // sequence s lies at s / inner * outer_stride + s % inner * stride
+  int64_t planes, length;
+
+  // h = x + residual + bias is what is normalized.
+  bool residual_before, round_h;
+  const void* bias;  // by position
+  simdnorm_dtype bias_dtype;
+
+  // Scale and shift: by position in the run, another for every sequences_per_scale sequences; or by channel.
+  const void* scale;  // null: 1
   const void* shift;  // null: 0
+  simdnorm_dtype scale_dtype;
+  float scale_offset;
+  bool by_channel;
+  int64_t sequences_per_scale, scale_stride;  // by position; 0: all sequences have the same
+  bool planes_are_samples;                    // by channel: sequences are channels; else groups of them, sample by sample
+  int64_t groups, channels_per_group, spatial;
+
   float epsilon;
+  const float* mean;  // given statistics, by channel; null: the sequences' own
+  const float* variance;
+  Epilogue epilogue;
   StatisticsOutputs outputs;
+  Validity validity;           // by channel: a group's planes are then its channels, though chunks run on across them
+  const int64_t* row_lengths;  // sequences beyond are padding: row_lengths[s / rows_per_sequence] <= s % rows_per_sequence
+  int64_t rows_per_sequence;
+  simdnorm_padding row_padding;
 
-  // Of the middle and the last element of a sequence, from its first.
-  int64_t MiddleOffset() const { return planes / 2 * plane_stride + (planes % 2 == 0 ? 0 : length / 2); }
-  int64_t LastOffset() const { return (planes - 1) * plane_stride + length - 1; }
+  int64_t Elements() const { return planes * length; }
+  // Of the first element of a sequence's plane.
+  template <class Tensor>
+  int64_t Offset(const Tensor& tensor, int64_t sequence, int64_t plane) const {
+    const int64_t begin =
+        inner == 1 ? sequence * tensor.stride : sequence / inner * tensor.outer_stride + sequence % inner * tensor.stride;
+    return begin + plane * tensor.plane_stride;
+  }
 
+  // By channel.
+  int64_t Sample(int64_t sequence, int64_t plane) const { return planes_are_samples ? plane : sequence / groups; }
+  int64_t Channel(int64_t sequence, int64_t plane, int64_t start) const {
+    return planes_are_samples ? sequence : sequence % groups * channels_per_group + plane + start / spatial;
+  }
+
+  // What the fields above amount to; Classify sets it.
+  bool x_is_h;           // there is nothing to add to x
+  bool y_is_write_only;  // nothing is read, after results are known, of what may lie where y does; and nothing left out there
+  bool bare;             // nothing happens between the normalization and y
+  bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
+  bool
+      channel_by_channel;  // each channel's run has one scale and one shift; else, short ones have them spelled out by position
+  void Classify() {
+    x_is_h = !residual_before && !bias && !round_h;
+    y_is_write_only = !residual && !gate && validity.All();
+    bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && (!residual || residual_before);
+    channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
+    plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
+  }
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
   Grouping Chunks() const { return Grouping(planes * ChunksPerPlane()); }
 };
 
-// Normalization of channels that lie side by side: x [rows, channels], contiguous.
+// Normalization of channels that lie side by side. There are `outer` independent problems (samples of group norm, blocks of
+// channels of a blocked layout, rows of a strided layer norm), each of `samples` times `rows` rows of adjacent channels.
 struct ChannelNorm {
-  const void* x;
-  void* y;
-  int64_t rows, channels;
-  const void* scale;      // [channels], null: 1
-  const void* shift;      // [channels], null: 0
-  const float* mean;      // [channels], inference only
-  const float* variance;  // [channels], inference only
+  Input x, residual;
+  Output y;
+  int64_t outer, samples, rows;
+  int64_t channels;            // in each of the outer; of blocks the last may have fewer
+  int64_t total_channels;      // in all blocks
+  int64_t width;               // channels that lie side by side, padding of a block included
+  int64_t channels_per_group;  // that share statistics; 1: none do
+  bool outer_is_sample;
+
+  const void* scale;  // null: 1. By channel, or by row
+  const void* shift;  // null: 0
+  simdnorm_dtype scale_dtype;
+  float scale_offset;
+  bool parameters_by_row;
+  int64_t rows_per_scale, scale_stride;  // by row: another for every rows_per_scale problems; 0: all have the same
+  int64_t first_channel_stride;          // channels (of parameters and statistics) from one outer to the next
+  int64_t first_statistic_stride;
+
   float epsilon;
-  StatisticsOutputs outputs;
-
-  Grouping Chunks() const { return Grouping((rows + kChunkRows - 1) / kChunkRows); }
-  int64_t Tiles() const { return (channels + kTileStrips * kItems - 1) / (kTileStrips * kItems); }
-};
-
-// Normalization of planes by given statistics: x [batch, channels, spatial], contiguous.
-struct PlaneNorm {
-  const void* x;
-  void* y;
-  int64_t channels, spatial;
-  const void* scale;  // [channels], null: 1
-  const void* shift;  // [channels], null: 0
-  const float* mean;
+  const float* mean;  // given statistics
   const float* variance;
-  float epsilon;
+  Epilogue epilogue;
+  StatisticsOutputs outputs;
+  Validity validity;
 
-  int64_t ChunksPerPlane() const { return (spatial + kChunkElements - 1) / kChunkElements; }
+  int64_t Channels(int64_t o) const { return std::min(channels, total_channels - o * first_channel_stride); }
+  int64_t Rows() const { return samples * rows; }
+  bool XIsDirect() const { return x.dtype == SIMDNORM_F32; }
+  bool YIsDirect() const { return y.dtype == SIMDNORM_F32 && !residual; }
+
+  Grouping Chunks(int64_t rows_that_count) const { return Grouping((rows_that_count + kChunkRows - 1) / kChunkRows); }
+  int64_t TilesPerOuter() const { return (channels + kTile - 1) / kTile; }
 };
 
 // Moments of several items, each over `count` values less the item's pivot: their mean, and the sum of squared deviations

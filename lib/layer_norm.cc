@@ -1,45 +1,87 @@
-// Layer norm and RMS norm: entry points. The mathematics is in simdnorm.h, the kernels are in simd/rows-inl.h.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "layer_norm.cc"
-#include "hwy/foreach_target.h"  // IWYU pragma: keep
-// The above compiles this file once for every target.
-#include "hwy/highway.h"
-#include "simd/rows-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace simdnorm {
-namespace HWY_NAMESPACE {
-
-SequenceKernels LayerNormKernels() { return MakeSequenceKernels<SequenceTraits<true, true, float, float, float>>(); }
-SequenceKernels RMSNormKernels() { return MakeSequenceKernels<SequenceTraits<false, true, float, float, float>>(); }
-
-// NOLINTNEXTLINE(google-readability-namespace-comments)
-}  // namespace HWY_NAMESPACE
-}  // namespace simdnorm
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
+// Layer norm and RMS norm: entry points. The mathematics is in simdnorm.h, the kernels are in simd/rows-inl.h; where the
+// normalized axis is not the last, in simd/channels-inl.h.
+#include "channels.h"
+#include "sequences.h"
 #include "validate.h"
 
 namespace simdnorm {
 namespace {
 
-HWY_EXPORT(LayerNormKernels);
-HWY_EXPORT(RMSNormKernels);
-
 template <class Args>
-SequenceNorm RowNorm(const Args& args) {
+Epilogue EpilogueOf(const Args& args) {
+  return {args.activation, args.activation_slope, args.quant_scale, args.zero_point, args.quant_scales};
+}
+
+// Rows of adjacent elements.
+template <class Args>
+SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
   SequenceNorm norm = {};
-  norm.x = args.x;
-  norm.y = args.y;
-  norm.x_stride = args.x_row_stride;
-  norm.y_stride = args.y_row_stride;
+  norm.x = {args.x, args.x_dtype, args.x_row_stride, 0, 0};
+  norm.y = {args.y, args.y_dtype, args.y_row_stride, 0, 0};
+  norm.inner = args.inner;
+  if (args.inner != 1) {
+    norm.x = {args.x, args.x_dtype, args.x_inner_stride, args.x_row_stride, 0};
+    norm.y = {args.y, args.y_dtype, args.y_inner_stride, args.y_row_stride, 0};
+  }
+  norm.residual = {args.residual, args.residual_dtype, args.residual_row_stride, 0, 0};
+  norm.gate = {args.gate, args.gate_dtype, args.gate_row_stride, 0, 0};
+  norm.h = {args.h, args.h_dtype, args.h_row_stride, 0, 0};
   norm.planes = 1;
   norm.length = args.cols;
+  norm.residual_before = args.residual && args.residual_order == SIMDNORM_RESIDUAL_BEFORE;
+  norm.round_h = args.h_rounding == SIMDNORM_H_ROUNDED;
+  norm.bias = args.bias;
+  norm.bias_dtype = args.bias_dtype;
   norm.scale = args.scale;
+  norm.shift = shift;
+  norm.scale_dtype = args.scale_dtype;
+  norm.scale_offset = args.scale_offset;
+  norm.sequences_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale * args.inner;
+  norm.scale_stride = args.scale_row_stride;
   norm.epsilon = args.epsilon;
+  norm.epilogue = EpilogueOf(args);
+  norm.outputs.mean = mean;
+  norm.outputs.rstd = args.rstd;
+  norm.row_lengths = args.lengths;
+  norm.rows_per_sequence = args.rows_per_sequence;
+  norm.row_padding = args.padding;
+  norm.Classify();
+  return norm;
+}
+
+// Rows whose elements lie apart, with those of other rows beside them: these are the channels.
+template <class Args>
+ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
+  ChannelNorm norm = {};
+  norm.x = {args.x, args.x_dtype, args.x_col_stride, args.x_row_stride, 0};
+  norm.y = {args.y, args.y_dtype, args.y_col_stride, args.y_row_stride, 0};
+  norm.outer = args.rows;
+  norm.samples = 1;
+  norm.rows = args.cols;
+  norm.channels = norm.total_channels = norm.width = args.inner;
+  norm.channels_per_group = 1;
+  norm.scale = args.scale;
+  norm.shift = shift;
+  norm.scale_dtype = args.scale_dtype;
+  norm.scale_offset = args.scale_offset;
+  norm.parameters_by_row = true;
+  norm.rows_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale;
+  norm.scale_stride = args.scale_row_stride;
+  norm.first_statistic_stride = args.inner;
+  norm.epsilon = args.epsilon;
+  norm.epilogue = EpilogueOf(args);
+  norm.outputs.mean = mean;
   norm.outputs.rstd = args.rstd;
   return norm;
+}
+
+template <class Args>
+void Run(const CallOptions& options, Statistics statistics, const Args& args, const void* shift, float* mean) {
+  if (args.x_col_stride == 1) {
+    RunSequences(options, statistics, RowNorm(args, shift, mean), args.rows * args.inner);
+  } else {
+    RunChannels(options, statistics, InnerNorm(args, shift, mean));
+  }
 }
 
 }  // namespace
@@ -48,17 +90,13 @@ SequenceNorm RowNorm(const Args& args) {
 simdnorm_status simdnorm_layer_norm(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options) {
   using namespace simdnorm;
   return RunIfValid(given, given_options, [](const simdnorm_layer_norm_args& args, const CallOptions& options) {
-    SequenceNorm norm = RowNorm(args);
-    norm.shift = args.shift;
-    norm.outputs.mean = args.mean;
-    RunSequences(options.executor, HWY_DISPATCH_TABLE(LayerNormKernels)[options.target_index](), norm, args.rows);
+    Run(options, Statistics::kMeanAndVariance, args, args.shift, args.mean);
   });
 }
 
 simdnorm_status simdnorm_rms_norm(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options) {
   using namespace simdnorm;
   return RunIfValid(given, given_options, [](const simdnorm_rms_norm_args& args, const CallOptions& options) {
-    RunSequences(options.executor, HWY_DISPATCH_TABLE(RMSNormKernels)[options.target_index](), RowNorm(args), args.rows);
+    Run(options, Statistics::kMeanSquare, args, nullptr, nullptr);
   });
 }
-#endif  // HWY_ONCE

@@ -1,13 +1,46 @@
 #include "sequences.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "sequences.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// The above compiles this file once for every target.
+#include "hwy/highway.h"
+#include "simd/rows-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace simdnorm {
+namespace HWY_NAMESPACE {
+
+SequenceKernels CentredSequenceKernels() { return MakeSequenceKernels<true>(); }
+SequenceKernels MeanSquareSequenceKernels() { return MakeSequenceKernels<false>(); }
+Kernel GivenSequenceKernel() { return NormalizePlanes; }
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace simdnorm
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 #include <algorithm>
+
+#include "validate.h"
 
 namespace simdnorm {
 
-void RunSequences(const Executor& executor, const SequenceKernels& kernels, const SequenceNorm& norm, int64_t sequences) {
+HWY_EXPORT(CentredSequenceKernels);
+HWY_EXPORT(MeanSquareSequenceKernels);
+HWY_EXPORT(GivenSequenceKernel);
+
+void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences) {
+  const SequenceKernels kernels = statistics == Statistics::kMeanSquare
+                                      ? HWY_DISPATCH_TABLE(MeanSquareSequenceKernels)[options.target_index]()
+                                      : HWY_DISPATCH_TABLE(CentredSequenceKernels)[options.target_index]();
+  const Executor& executor = options.executor;
   const Grouping grouping = norm.Chunks();
-  const int64_t elements = norm.planes * norm.length;
-  if (grouping.groups == 1 || sequences >= NumThreads(executor)) {
+  const int64_t elements = norm.Elements();
+  // A factor of a whole row, and what lies in no regular chunks, is not for sharing.
+  const bool shareable = norm.validity.All() && !norm.row_lengths && !norm.epilogue.quant_scales;
+  if (!shareable || grouping.groups == 1 || sequences >= NumThreads(executor)) {
     ParallelFor(executor, sequences, elements, kernels.normalize, &norm);
     return;
   }
@@ -29,4 +62,11 @@ void RunSequences(const Executor& executor, const SequenceKernels& kernels, cons
   }
 }
 
+void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm) {
+  const int64_t chunks = norm.ChunksPerPlane();
+  ParallelFor(options.executor, norm.planes * norm.groups * chunks, norm.length / chunks,
+              HWY_DISPATCH_TABLE(GivenSequenceKernel)[options.target_index](), &norm);
+}
+
 }  // namespace simdnorm
+#endif  // HWY_ONCE

@@ -3,12 +3,13 @@
 #ifndef SIMDNORM_LIB_SEQUENCES_H_
 #define SIMDNORM_LIB_SEQUENCES_H_
 
-#include "executor.h"
 #include "kernels.h"
 
 namespace simdnorm {
 
-// The kernels for a CPU target, an operation and its dtypes.
+struct CallOptions;
+
+// The kernels for a CPU target.
 struct SequenceKernels {
   Kernel normalize;  // of a SequenceNorm; unit: a sequence. The others: of a SharedSequences
   Kernel moments;    // unit: a group of chunks
@@ -26,7 +27,12 @@ struct SharedSequences {
   bool in_double;  // gather again in double, for those whose normalizer says so
 };
 
-void RunSequences(const Executor& executor, const SequenceKernels& kernels, const SequenceNorm& norm, int64_t sequences);
+// Normalizes by the sequences' own statistics: mean and variance, or the mean square alone.
+enum class Statistics { kMeanAndVariance, kMeanSquare };
+void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences);
+
+// Normalizes by norm.mean and norm.variance.
+void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm);
 
 }  // namespace simdnorm
 

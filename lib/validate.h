@@ -15,8 +15,9 @@ struct CallOptions {
   size_t target_index = 0;  // into a table of HWY_EXPORT
 };
 
-// Each takes what the caller gave and, if it is OK, leaves it in `valid` (fields of older or newer callers as they default,
-// strides spelled out) and `options`. A tensor without elements is OK, and then `empty` is set and nothing else to be used.
+// Each takes what the caller gave and, if it is OK, leaves it in `valid` (fields of older or newer callers as they default, and
+// what 0 stands for spelled out: strides, inner, rows_per_scale, rows_per_sequence, groups) and `options`. A tensor without
+// elements is OK, and then `empty` is set and nothing else to be used.
 simdnorm_status Validate(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options,
                          simdnorm_layer_norm_args* valid, CallOptions* options, bool* empty);
 simdnorm_status Validate(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options,
@@ -25,14 +26,21 @@ simdnorm_status Validate(const simdnorm_batch_norm_inference_args* given, const 
                          simdnorm_batch_norm_inference_args* valid, CallOptions* options, bool* empty);
 simdnorm_status Validate(const simdnorm_batch_norm_training_args* given, const simdnorm_options* given_options,
                          simdnorm_batch_norm_training_args* valid, CallOptions* options, bool* empty);
+// `instance`: for instance norm, which has a group for each channel.
+simdnorm_status Validate(const simdnorm_group_norm_args* given, const simdnorm_options* given_options,
+                         simdnorm_group_norm_args* valid, CallOptions* options, bool* empty, bool instance);
+// Of the options it takes the message alone, and leaves `options` as they default.
+simdnorm_status Validate(const simdnorm_fold_batch_norm_args* given, const simdnorm_options* given_options,
+                         simdnorm_fold_batch_norm_args* valid, CallOptions* options, bool* empty);
 
-// An entry point: checks the arguments and, where there is anything to do, calls run(args, options).
-template <class Args, class Run>
-simdnorm_status RunIfValid(const Args* given, const simdnorm_options* given_options, const Run& run) {
+// An entry point: checks the arguments and, where there is anything to do, calls run(args, options). `which` is what else
+// Validate asks for: RunIfValid(given, given_options, run, /*instance=*/true).
+template <class Args, class Run, class... Which>
+simdnorm_status RunIfValid(const Args* given, const simdnorm_options* given_options, const Run& run, Which... which) {
   Args args;
   CallOptions options;
   bool empty = false;
-  const simdnorm_status status = Validate(given, given_options, &args, &options, &empty);
+  const simdnorm_status status = Validate(given, given_options, &args, &options, &empty, which...);
   if (status == SIMDNORM_OK && !empty) run(args, options);
   return status;
 }

@@ -7,32 +7,23 @@
 #include <omp.h>
 #endif
 
+#include "digest.h"
+#include "mixed_problem.h"
 #include "problem.h"
 
 namespace simdnorm_test {
 namespace {
 
-// Of Problems(), on every target with fused multiply-add. It changes only with the order of arithmetic, on purpose.
+// Of Problems() and MixedProblems(), on every target with fused multiply-add. They change only with the order of arithmetic, on
+// purpose; that of MixedProblems() with the draws of mixed_problem.h as well.
 constexpr uint64_t kDigest = 0x5AF2A43E735D9298;
+constexpr uint64_t kMixedDigest = 0x70D6D80660841030;
 
-// FNV-1a with 64 bits, over the values' bits from the lowest byte up.
-class Digest {
- public:
-  void Add(const std::vector<float>& values) {
-    for (const float value : values) {
-      for (int shift = 0; shift < 32; shift += 8) state_ = (state_ ^ ((BitsOf(value) >> shift) & 0xFF)) * 0x100000001B3u;
-    }
-  }
-  void Add(const Outputs& outputs) {
-    for (const auto* values : {&outputs.y, &outputs.mean, &outputs.rstd, &outputs.running_mean, &outputs.running_variance}) {
-      Add(*values);
-    }
-  }
-  uint64_t value() const { return state_; }
-
- private:
-  uint64_t state_ = 0xCBF29CE484222325u;
-};
+std::string Hex(uint64_t value) {
+  std::ostringstream s;
+  s << "0x" << std::uppercase << std::hex << value;
+  return s.str();
+}
 
 struct RowShape {
   int64_t rows, cols;
@@ -77,10 +68,28 @@ std::vector<Problem> Problems() {
                     {{3, 5, 7}, {2, 17, 49}, {40, 33, 1}, {2, 3, 5000}, {1, 2, 20000}});
 }
 
-uint64_t DigestOf(const char* target) {
+// Layer norm and RMS norm with all that they can do, on shapes as above.
+std::vector<Problem> MixedProblems() {
+  struct Shape {
+    int64_t rows, cols, inner;
+  };
+  std::vector<Problem> problems;
+  for (const Op op : {Op::kLayerNorm, Op::kRMSNorm}) {
+    for (const Shape& shape : {Shape{5, 16, 1}, {21, 100, 1}, {16, 768, 1}, {2, 4128, 1}, {3, 30, 40}, {2, 300, 17}}) {
+      for (uint64_t way = 0; way < 12; ++way) {
+        problems.push_back(MixedProblem(op, shape.rows, shape.cols, shape.inner, way));
+        problems.back().data = way % 3 == 2 ? Data::kNonFinite : Data::kNormal;
+      }
+    }
+    problems.push_back(MixedProblem(op, 1, 70000, 1, 0));
+  }
+  return problems;
+}
+
+std::string DigestOf(const std::vector<Problem>& problems, const char* target) {
   Digest digest;
-  for (const Problem& p : Problems()) digest.Add(RunSerial(p, target));
-  return digest.value();
+  for (const Problem& p : problems) digest.Add(RunSerial(p, target));
+  return Hex(digest.value());
 }
 
 // Large enough that every executor splits them, by rows, channels, chunks of a long row or channel, or rows of channels.
@@ -90,16 +99,30 @@ std::vector<Problem> LargeProblems() {
   const std::vector<BatchShape> batch_shapes = SmallEffort()
                                                    ? std::vector<BatchShape>{{3, 2, 7001}}
                                                    : std::vector<BatchShape>{{3, 2, 30001}, {1, 1, 300007}, {5, 70, 400}};
-  return ProblemsOf({Data::kNormal}, shapes, batch_shapes);
+  std::vector<Problem> problems = ProblemsOf({Data::kNormal}, shapes, batch_shapes);
+  const auto fused = [&](Op op, int64_t rows, int64_t cols, simdnorm_dtype y_dtype, bool after) {
+    Problem p;
+    p.op = op, p.rows = rows, p.cols = cols;
+    p.x_dtype = p.residual_dtype = p.h_dtype = SIMDNORM_BF16;
+    p.y_dtype = y_dtype;
+    p.residual = p.h = true;
+    p.residual_order = after ? SIMDNORM_RESIDUAL_AFTER : SIMDNORM_RESIDUAL_BEFORE;
+    p.activation = after ? SIMDNORM_NO_ACTIVATION : SIMDNORM_SILU;
+    problems.push_back(p);
+  };
+  fused(Op::kLayerNorm, 80, 500, SIMDNORM_BF16, true);
+  fused(Op::kRMSNorm, 80, 512, SIMDNORM_Q8_0, false);
+  fused(Op::kLayerNorm, 1, 70016, SIMDNORM_Q8_0, true);
+  fused(Op::kRMSNorm, 1, 70009, SIMDNORM_I8, false);
+  problems.push_back(MixedProblem(Op::kLayerNorm, 3, 40, 300, 0));
+  return problems;
 }
 
 TEST_CASE("one digest for every target with fused multiply-add") {
   ForEachTarget([](const char* target) {
     if (!HasFusedMultiplyAdd(target)) return;
-    const uint64_t digest = DigestOf(target);
-    std::ostringstream gives;
-    gives << target << " gives 0x" << std::uppercase << std::hex << digest;
-    CHECK_MESSAGE(digest == kDigest, gives.str());
+    CHECK_MESSAGE(DigestOf(Problems(), target) == Hex(kDigest), std::string(target));
+    CHECK_MESSAGE(DigestOf(MixedProblems(), target) == Hex(kMixedDigest), std::string(target));
   });
 }
 

@@ -10,24 +10,16 @@
 
 #include <cstdlib>
 
+#include "dtypes.h"
+
 namespace simdnorm_test {
 
 // A signaling NaN with a payload: no operation gives it, and statistics that swallow one show it.
 constexpr uint32_t kCanary = 0x7FA5CA7E;
+constexpr uint16_t kHalfCanary = 0x7FA5;  // a NaN in bf16 and in f16
+constexpr uint8_t kByteCanary = 0xA5;
 
-inline uint32_t BitsOf(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof(bits));
-  return bits;
-}
-
-inline float FloatOf(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-// Which edge of the mapped pages a buffer is next to, and how many elements away from it.
+// Which edge of the mapped pages a buffer is next to, and how many elements away from it (units of Q8_0: blocks).
 struct Place {
   bool at_end = true;
   int64_t offset = 0;
@@ -36,56 +28,95 @@ struct Place {
 class GuardedBuffer {
  public:
   // `size` elements, all canaries.
-  GuardedBuffer(int64_t size, Place place) : size_(size) {
+  GuardedBuffer(int64_t size, Place place, simdnorm_dtype dtype = SIMDNORM_F32)
+      : dtype_(dtype), size_(size), bytes_(static_cast<size_t>(BytesOf(dtype, size))) {
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const size_t bytes = static_cast<size_t>(size + place.offset) * sizeof(float);
-    open_bytes_ = (bytes + page - 1) / page * page;
+    const size_t gap = static_cast<size_t>(place.offset * UnitBytes(dtype));
+    open_bytes_ = (bytes_ + gap + page - 1) / page * page;
     mapped_bytes_ = open_bytes_ + 2 * page;
     void* const mapped = mmap(nullptr, mapped_bytes_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) abort();
     mapped_ = static_cast<char*>(mapped);
     open_ = mapped_ + page;
     Protect(PROT_READ | PROT_WRITE);
-    data_ = reinterpret_cast<float*>(place.at_end ? open_ + open_bytes_ - bytes : open_) + (place.at_end ? 0 : place.offset);
+    data_ = place.at_end ? open_ + open_bytes_ - gap - bytes_ : open_ + gap;
     FillWithCanaries();
   }
   ~GuardedBuffer() { munmap(mapped_, mapped_bytes_); }
   GuardedBuffer(const GuardedBuffer&) = delete;
   GuardedBuffer& operator=(const GuardedBuffer&) = delete;
 
-  float* data() const { return data_; }
+  void* raw() const { return data_; }
   int64_t size() const { return size_; }
-  float& operator[](int64_t i) const { return data_[i]; }
+  simdnorm_dtype dtype() const { return dtype_; }
+
+  // Of f32.
+  float* data() const { return reinterpret_cast<float*>(data_); }
+  float& operator[](int64_t i) const { return data()[i]; }
+
+  float Get(int64_t i) const { return GetElement(data_, dtype_, i); }
+  void Set(int64_t i, float value) const { SetElement(data_, dtype_, i, value); }
+  // Of a buffer of the same size, and of a dtype of the same size.
+  void CopyFrom(const GuardedBuffer& other) const { memcpy(data_, other.data_, bytes_); }
 
   void FillWithCanaries() {
-    for (float* p = first(); p != end(); ++p) memcpy(p, &kCanary, sizeof(kCanary));
+    switch (canary_bytes()) {
+      case 4:
+        return Fill(kCanary);
+      case 2:
+        return Fill(kHalfCanary);
+      default:
+        return Fill(kByteCanary);
+    }
   }
 
   void MakeReadOnly() { Protect(PROT_READ); }
 
   // Whether all elements but the buffer's own still are canaries.
-  bool OutsideIsUntouched() const { return AllCanaries(first(), data_) && AllCanaries(data_ + size_, end()); }
-  bool InsideIsUntouched() const { return AllCanaries(data_, data_ + size_); }
+  bool OutsideIsUntouched() const { return AllCanaries(open_, data_) && AllCanaries(data_ + bytes_, open_ + open_bytes_); }
+  bool InsideIsUntouched() const { return AllCanaries(data_, data_ + bytes_); }
+  // Whether elements [begin, end) are; of Q8_0 they are whole blocks.
+  bool IsUntouched(int64_t begin, int64_t end) const {
+    return AllCanaries(data_ + BytesOf(dtype_, begin), data_ + BytesOf(dtype_, end));
+  }
 
-  static bool AllCanaries(const float* begin, const float* end) {
-    for (; begin != end; ++begin) {
-      if (BitsOf(*begin) != kCanary) return false;
+ private:
+  int64_t canary_bytes() const { return UnitBytes(dtype_) <= 4 ? UnitBytes(dtype_) : 2; }
+
+  template <class Canary>
+  void Fill(Canary canary) {
+    for (char* p = open_; p != open_ + open_bytes_; p += sizeof(canary)) memcpy(p, &canary, sizeof(canary));
+  }
+
+  bool AllCanaries(const char* begin, const char* end) const {
+    switch (canary_bytes()) {
+      case 4:
+        return All(kCanary, begin, end);
+      case 2:
+        return All(kHalfCanary, begin, end);
+      default:
+        return All(kByteCanary, begin, end);
+    }
+  }
+
+  template <class Canary>
+  static bool All(Canary canary, const char* begin, const char* end) {
+    for (; begin != end; begin += sizeof(canary)) {
+      if (memcmp(begin, &canary, sizeof(canary)) != 0) return false;
     }
     return true;
   }
 
- private:
-  float* first() const { return reinterpret_cast<float*>(open_); }
-  float* end() const { return reinterpret_cast<float*>(open_ + open_bytes_); }
   void Protect(int protection) {
     if (open_bytes_ != 0 && mprotect(open_, open_bytes_, protection) != 0) abort();
   }
 
+  simdnorm_dtype dtype_;
   int64_t size_;
-  size_t open_bytes_, mapped_bytes_;
+  size_t bytes_, open_bytes_, mapped_bytes_;
   char* mapped_;
   char* open_;
-  float* data_;
+  char* data_;
 };
 
 }  // namespace simdnorm_test

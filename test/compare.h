@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "dtypes.h"
 #include "reference.h"
 
 namespace simdnorm_test {
@@ -38,20 +39,55 @@ constexpr Real kMeanBound = 2e-6L;
 constexpr Real kVarianceBound = 4e-6L;
 // Results that are subnormal are multiples of this.
 constexpr Real kSmallest = 1.401298464324817070923729583289916131280e-45L;
+// simdnorm.h promises this of activations, and so of silu(gate): of the result, and its least normal number.
+constexpr Real kActivationBound = 4e-7L;
+constexpr Real kActivationSlack = FLT_MIN;
 // Means are reduced in f32: a subnormal one is rounded in each of the steps (32 blocks and 4 merges of lanes).
 constexpr Real kSubnormalMean = 36 * kSmallest;
 
+// How far activation(v) may be from `activated` if v itself is off by `error`, which an activation's slope can let grow.
+inline Real ActivationError(simdnorm_activation activation, float slope, Real activated, Real error) {
+  const Real bound = kActivationBound * std::fabs(activated) + kActivationSlack;
+  switch (activation) {
+    case SIMDNORM_NO_ACTIVATION:
+    case SIMDNORM_RELU:
+      return error;
+    case SIMDNORM_LEAKY_RELU:
+      return std::max(std::fabs(static_cast<Real>(slope)), Real{1}) * error + kRounding * std::fabs(activated) + kSmallest;
+    case SIMDNORM_SILU:
+      return 1.1L * error + bound;
+    default:
+      return 1.13L * error + bound;
+  }
+}
+
+// How far activated * gate may be from what it is exactly, `activated` being off by `error` and `gate` = silu(what is given).
+inline Real GateError(Real activated, Real gate, Real error) {
+  const Real gate_error = kActivationBound * std::fabs(gate) + kActivationSlack;
+  return error * (std::fabs(gate) + gate_error) + std::fabs(activated) * gate_error + kRounding * std::fabs(activated * gate) +
+         kSmallest;
+}
+
+// Half the distance between a dtype's numbers near `value`.
+inline Real HalfUlp(simdnorm_dtype dtype, Real value) {
+  const FloatFormat format = FormatOf(dtype);
+  return std::isfinite(value) ? static_cast<Real>(SpacingAt(format, static_cast<double>(value))) / 2 : 0;
+}
+
 // How far from the expected value each output may be.
 struct Bounds {
-  std::vector<Real> y, mean, rstd, running_mean, running_variance;
+  std::vector<Real> y, mean, rstd, running_mean, running_variance, h;
 };
 
-inline Bounds BoundsOf(Op op, const Expected& expected) {
-  // The largest of 1 and of the finite |y| and |scaled| of each item.
+// f32's bound, and the rounding to y's dtype if that is another.
+inline Bounds BoundsOf(Op op, const Expected& expected, simdnorm_dtype y_dtype = SIMDNORM_F32) {
+  const bool steps_follow = !expected.normalized.empty();
+  const std::vector<Real>& normalized = steps_follow ? expected.normalized : expected.y;
+  // The largest of 1 and of the finite |normalized| and |scaled| of each item.
   std::vector<Real> magnitudes(expected.mean.size(), 1);
   for (size_t i = 0; i < expected.y.size(); ++i) {
     Real& magnitude = magnitudes[static_cast<size_t>(expected.item[i])];
-    for (const Real value : {std::fabs(expected.y[i]), std::fabs(expected.scaled[i])}) {
+    for (const Real value : {std::fabs(normalized[i]), std::fabs(expected.scaled[i])}) {
       if (std::isfinite(value)) magnitude = std::max(magnitude, value);
     }
   }
@@ -60,10 +96,19 @@ inline Bounds BoundsOf(Op op, const Expected& expected) {
     for (size_t i = 0; i < values.size(); ++i) result[i] = bound(i, std::fabs(values[i]));
     return result;
   };
-  const auto y_bound = [&](size_t i, Real size) -> Real {
+  const auto normalized_bound = [&](size_t i, Real size) -> Real {
     if (op == Op::kRMSNorm) return kRMSNormBound * size + kSmallest;
     if (op == Op::kBatchNormInference) return kInferenceBound * (std::fabs(expected.scaled[i]) + size) + kSmallest;
     return kItemBound * magnitudes[static_cast<size_t>(expected.item[i])];
+  };
+  const auto y_bound = [&](size_t i, Real size) -> Real {
+    Real error = normalized_bound(i, std::fabs(normalized[i]));
+    if (steps_follow) {
+      error += kRounding * std::fabs(expected.with_residual[i]);
+      error = ActivationError(expected.activation, expected.activation_slope, expected.activated[i], error);
+      if (expected.gate[i] != 1) error = GateError(expected.activated[i], expected.gate[i], error);
+    }
+    return y_dtype == SIMDNORM_F32 ? error : error + HalfUlp(y_dtype, size + error);
   };
   const auto mean_bound = [&](size_t i, Real size) {
     return kRounding * size + kMeanBound * std::sqrt(expected.variance[i]) + kSubnormalMean;
@@ -72,26 +117,30 @@ inline Bounds BoundsOf(Op op, const Expected& expected) {
   const auto running_variance_bound = [&](size_t i, Real size) {
     return kRounding * size + kVarianceBound * expected.variance[i] + kSmallest;
   };
-  return {bounds(expected.y, y_bound), bounds(expected.mean, mean_bound), bounds(expected.rstd, rstd_bound),
-          bounds(expected.running_mean, mean_bound), bounds(expected.running_variance, running_variance_bound)};
+  const auto exact = [](size_t /*i*/, Real /*size*/) { return Real{0}; };
+  return {bounds(expected.y, y_bound),
+          bounds(expected.mean, mean_bound),
+          bounds(expected.rstd, rstd_bound),
+          bounds(expected.running_mean, mean_bound),
+          bounds(expected.running_variance, running_variance_bound),
+          bounds(expected.h, exact)};
 }
 
 // Whether the actual value is what it should be: NaN as the one quiet NaN, Inf as it is, anything else within the bound.
-inline bool IsWithin(Real expected, float actual, Real bound) {
+inline bool IsWithin(Real expected, float actual, Real bound, simdnorm_dtype dtype = SIMDNORM_F32) {
   const Real difference = std::fabs(expected - static_cast<Real>(actual));
   if (std::isfinite(difference)) return difference <= bound;
-  uint32_t bits;
-  memcpy(&bits, &actual, sizeof(bits));
-  if (std::isnan(expected)) return bits == 0x7FC00000u;
-  // Inf where it is due, or where the bound is beyond what f32 can hold.
-  return std::isinf(actual) && std::signbit(expected) == std::signbit(actual) && std::fabs(expected) + bound > FLT_MAX;
+  if (std::isnan(expected)) return BitsOf(actual) == 0x7FC00000u;
+  // Inf where it is due, or where the bound is beyond what the dtype can hold.
+  return std::isinf(actual) && std::signbit(expected) == std::signbit(actual) &&
+         (std::isinf(expected) || std::fabs(expected) + bound > static_cast<Real>(FormatOf(dtype).max));
 }
 
 // "" or the first value that is too far off. `actual` is empty if it was not asked for.
 inline std::string Compare(const char* name, const std::vector<Real>& expected, const std::vector<Real>& bounds,
-                           const std::vector<float>& actual) {
+                           const std::vector<float>& actual, simdnorm_dtype dtype = SIMDNORM_F32) {
   for (size_t i = 0; i < actual.size(); ++i) {
-    if (IsWithin(expected[i], actual[i], bounds[i])) continue;
+    if (IsWithin(expected[i], actual[i], bounds[i], dtype)) continue;
     std::ostringstream s;
     s.precision(10);
     s << name << '[' << i << "] is " << actual[i] << ", should be " << expected[i] << " +- " << bounds[i] << "; ";

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <initializer_list>
@@ -100,6 +101,23 @@ std::vector<LargeCase> LargeCases() {
       {"samples, [batch, features] inference", channels(kInference, SIMDNORM_NCHW, num_rows * 4, 256, 1)},
   };
   if (SmallEffort()) cases.resize(5);
+  const auto fused = [](Problem p, simdnorm_dtype y_dtype) {
+    p.x_dtype = p.residual_dtype = p.h_dtype = SIMDNORM_BF16;
+    p.y_dtype = y_dtype;
+    p.residual = p.h = true;
+    p.activation = SIMDNORM_GELU;
+    return p;
+  };
+  Problem positions = rows(Op::kLayerNorm, 4, 64);
+  positions.inner = num_rows * 4;
+  Problem heads = rows(Op::kRMSNorm, num_rows, 128);
+  heads.inner = 8;
+  heads.x_view = heads.y_view = View::kHeads;
+  cases.push_back({"rows, fused", fused(rows(Op::kRMSNorm, num_rows, 1000), SIMDNORM_BF16)});
+  cases.push_back({"chunks of one row, fused", fused(rows(Op::kLayerNorm, 1, std::min<int64_t>(line, 1 << 18)), SIMDNORM_F16)});
+  cases.push_back({"rows, quantized", fused(rows(Op::kLayerNorm, num_rows, 1000), SIMDNORM_I8)});
+  cases.push_back({"inner positions, channels first", positions});
+  cases.push_back({"heads", heads});
   return cases;
 }
 
@@ -253,8 +271,7 @@ TEST_CASE("a call allocates nothing") {
           Tensors tensors(p);
           const simdnorm_options options = executor.Options(target);
           const int64_t before = num_allocations;
-          const simdnorm_status status =
-              tensors.WithArgs(tensors.x.data(), [&](const auto& args) { return Call(args, &options); });
+          const simdnorm_status status = Call(tensors, &options);
           CHECK_MESSAGE(num_allocations == before, Describe(p, target, executor.name));
           CHECK(status == SIMDNORM_OK);
         }
@@ -298,7 +315,7 @@ class StackMeter {
   }
   void CallOnce() {
     at_call_ = __builtin_frame_address(0);
-    status_ = tensors_.WithArgs(tensors_.x.data(), [&](const auto& args) { return Call(args, &options_); });
+    status_ = Call(tensors_, &options_);
   }
 
   Tensors& tensors_;

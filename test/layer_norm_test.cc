@@ -218,7 +218,7 @@ TEST_CASE("no rows or no columns: nothing is written") {
     for (const Problem& p : {RowProblem(op, 0, 5), RowProblem(op, 5, 0), RowProblem(op, 0, 0)}) {
       const Outputs outputs = RunSerial(p, nullptr);
       for (const auto* statistics : {&outputs.mean, &outputs.rstd}) {
-        CHECK(GuardedBuffer::AllCanaries(statistics->data(), statistics->data() + statistics->size()));
+        for (const float value : *statistics) CHECK(BitsOf(value) == kCanary);
       }
     }
   }

@@ -140,14 +140,61 @@ TEST_CASE("the written bytes are the format's") {
   CHECK(bytes.substr(128) == F32Data({1, 1.25f}));
 }
 
-TEST_CASE("float64 reads as it is") {
-  const Folder folder;
-  Spill(folder / "a.npy", File(1, Header("<f8", "False", "(1,)"), LittleEndian(0x3FF8000000000000u, 8)));
-  std::string error;
-  const auto array = npy::Read(folder / "a.npy", &error);
-  REQUIRE(array);
-  CHECK(array->dtype == npy::Dtype::kF64);
-  CHECK(array->f64()[0] == 1.5);
+struct DtypeCase {
+  const char* descr;
+  npy::Dtype dtype;
+  int size;
+  const char* written;  // in the header of a file that is written
+};
+
+// `|V2` is how ml_dtypes' bfloat16 is saved, and comes with a byte order from some versions of NumPy.
+const DtypeCase kDtypes[] = {
+    {"<f2", npy::Dtype::kF16, 2, "<f2"}, {"<f4", npy::Dtype::kF32, 4, "<f4"}, {"<f8", npy::Dtype::kF64, 8, "<f8"},
+    {"|i1", npy::Dtype::kI8, 1, "|i1"},  {"<i1", npy::Dtype::kI8, 1, "|i1"},  {"|u1", npy::Dtype::kU8, 1, "|u1"},
+    {"<u2", npy::Dtype::kU16, 2, "<u2"}, {"|V2", npy::Dtype::kU16, 2, "<u2"}, {"<V2", npy::Dtype::kU16, 2, "<u2"},
+    {"<i4", npy::Dtype::kI32, 4, "<i4"}, {"<i8", npy::Dtype::kI64, 8, "<i8"}, {"|b1", npy::Dtype::kBool, 1, "|b1"},
+    {">f2", npy::Dtype::kF16, 2, "<f2"}, {">f8", npy::Dtype::kF64, 8, "<f8"}, {">u2", npy::Dtype::kU16, 2, "<u2"},
+    {">i4", npy::Dtype::kI32, 4, "<i4"}, {">i8", npy::Dtype::kI64, 8, "<i8"},
+};
+
+TEST_CASE("every dtype, in both byte orders and both orders of axes") {
+  for (const DtypeCase& c : kDtypes) {
+    CAPTURE(c.descr);
+    // Element e has the bytes 16 e, 16 e + 1, ...
+    const auto data = [&](const std::vector<int>& order, bool swap) {
+      std::string bytes;
+      for (const int element : order) {
+        for (int i = 0; i < c.size; ++i) bytes += static_cast<char>(16 * element + (swap ? c.size - 1 - i : i));
+      }
+      return bytes;
+    };
+    const bool swap = c.descr[0] == '>';
+    for (const bool fortran : {false, true}) {
+      const Folder folder;
+      const std::vector<int> stored = fortran ? std::vector<int>{0, 3, 1, 4, 2, 5} : std::vector<int>{0, 1, 2, 3, 4, 5};
+      Spill(folder / "a.npy", File(1, Header(c.descr, fortran ? "True" : "False", "(2, 3)"), data(stored, swap)));
+      std::string error;
+      const auto array = npy::Read(folder / "a.npy", &error);
+      CAPTURE(error);
+      REQUIRE(array);
+      const std::string native = data({0, 1, 2, 3, 4, 5}, false);
+      CHECK(array->dtype == c.dtype);
+      CHECK(array->bytes() == static_cast<int64_t>(native.size()));
+      CHECK(std::string(array->as<char>(), native.size()) == native);
+
+      npy::Outputs outputs;
+      REQUIRE(outputs.Add(folder / "b.npy", *array, &error));
+      REQUIRE(outputs.Commit(&error));
+      const std::string written = Slurp(folder / "b.npy"), header = std::string("{'descr': '") + c.written + "', ";
+      CHECK(written.substr(10, header.size()) == header);
+      CHECK(written.substr(written.size() - native.size()) == native);
+    }
+  }
+}
+
+TEST_CASE("an array of more bytes than there are is none") {
+  CHECK_FALSE(npy::Array::Make(npy::Dtype::kF32, {int64_t{1} << 62}));
+  CHECK_FALSE(npy::Array::Make(npy::Dtype::kU8, {int64_t{1} << 40, int64_t{1} << 40}));
 }
 
 TEST_CASE("versions 1, 2 and 3") {
@@ -274,8 +321,9 @@ TEST_CASE("sizes that are none") {
 }
 
 TEST_CASE("the wrong dtype") {
-  CheckRefused(File(1, Header("<i4", "False", "(1,)"), F32Data({1})), {"'<i4'", "float32"});
-  CheckRefused(File(1, Header("|u1", "False", "(1,)"), "x"), {"'|u1'"});
+  CheckRefused(File(1, Header("<u4", "False", "(1,)"), F32Data({1})), {"'<u4'", "float32", "bool"});
+  CheckRefused(File(1, Header("|V1", "False", "(1,)"), "x"), {"'|V1'"});
+  CheckRefused(File(1, Header("<f", "False", "(1,)"), "x"), {"'<f'"});
   CheckRefused(File(1, Header("|O", "False", "(1,)"), "x"), {"'|O'"});
   CheckRefused(File(1, Header("", "False", "(1,)"), "x"), {"''"});
   CheckRefused(File(1, Header("\x1b[2J" + std::string(500, 'a'), "False", "(1,)"), "x"), {"'?[2Jaaa", "...'"});

@@ -13,20 +13,30 @@ namespace simdnorm_test {
 
 using Real = long double;
 
-// An item is a row (layer norm, RMS norm) or a channel (batch norm).
+// An item is a row (layer norm, RMS norm; with inner positions, one of those of a row) or a channel (batch norm).
 struct Expected {
-  std::vector<Real> y;        // in the order of memory, gaps between rows left out
+  std::vector<Real> y;        // rows: item by item; batch norm: in the order of memory
   std::vector<Real> scaled;   // y before shift is added
   std::vector<int64_t> item;  // whose element it is
   // By item. RMS norm's variance is its mean square.
   std::vector<Real> mean, variance, rstd, running_mean, running_variance;
+
+  // Of rows. The steps from the normalized values (`scaled` and shift) to y = activated * gate, empty if there are none.
+  std::vector<Real> normalized, with_residual, activated, gate;
+  simdnorm_activation activation = SIMDNORM_NO_ACTIVATION;
+  float activation_slope = 0;
+  std::vector<Real> h;  // empty if it is not asked for
 };
 
-// What a call with these arguments should write; running statistics are read, nothing is written.
+// What a call with these arguments should write; running statistics are read, nothing is written. y is what it is before it is
+// rounded or quantized. `lengths` are not looked at: every row is computed.
 Expected Reference(const simdnorm_layer_norm_args& args);
 Expected Reference(const simdnorm_rms_norm_args& args);
 Expected Reference(const simdnorm_batch_norm_inference_args& args);
 Expected Reference(const simdnorm_batch_norm_training_args& args);
+
+// Their limits at infinity.
+Real Activated(simdnorm_activation activation, float slope, Real v);
 
 }  // namespace simdnorm_test
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 namespace npy {
@@ -215,13 +216,48 @@ bool ReadHeader(int fd, const std::string& path, Header* header, int64_t* size, 
   return true;
 }
 
+// The one list of what can be read and written; the first row of a dtype is how it is written.
+struct DtypeRow {
+  Dtype dtype;
+  const char* descr;  // without the byte order
+  size_t size;
+  const char* name;
+};
+constexpr DtypeRow kDtypes[] = {
+    {Dtype::kF16, "f2", 2, "float16"}, {Dtype::kF32, "f4", 4, "float32"}, {Dtype::kF64, "f8", 8, "float64"},
+    {Dtype::kI8, "i1", 1, "int8"},     {Dtype::kU8, "u1", 1, "uint8"},    {Dtype::kU16, "u2", 2, "uint16"},
+    {Dtype::kU16, "V2", 2, "uint16"},  {Dtype::kI32, "i4", 4, "int32"},   {Dtype::kI64, "i8", 8, "int64"},
+    {Dtype::kBool, "b1", 1, "bool"},
+};
+
+const DtypeRow& Row(Dtype dtype) {
+  return *std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeRow& row) { return row.dtype == dtype; });
+}
+
 bool ParseDescr(const std::string& descr, Dtype* dtype, bool* swap) {
   const bool has_order = !descr.empty() && std::strchr("<>=|", descr[0]) != nullptr;
   const std::string type = has_order ? descr.substr(1) : descr;
   *swap = has_order && descr[0] == (kLittleEndian ? '>' : '<');
-  if (type == "f4") *dtype = Dtype::kF32;
-  if (type == "f8") *dtype = Dtype::kF64;
-  return type == "f4" || type == "f8";
+  for (const DtypeRow& row : kDtypes) {
+    if (type != row.descr) continue;
+    *dtype = row.dtype;
+    return true;
+  }
+  return false;
+}
+
+std::string MakeDescr(Dtype dtype) {
+  const DtypeRow& row = Row(dtype);
+  return (row.size == 1 ? '|' : kLittleEndian ? '<' : '>') + std::string(row.descr);
+}
+
+// "float16, float32 and so on"
+std::string KnownDtypes() {
+  std::string out;
+  for (const DtypeRow& row : kDtypes) {
+    if (&row == &Row(row.dtype)) out += (out.empty() ? "" : ", ") + std::string(row.name);
+  }
+  return out;
 }
 
 // A file's own text in a message: short, and no control characters for the terminal.
@@ -286,6 +322,7 @@ bool ReadData(int fd, const std::string& path, bool trust_size, int64_t bytes, A
 template <class Word>
 void SwapBytes(Word* data, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
+    if constexpr (sizeof(Word) == 2) data[i] = __builtin_bswap16(data[i]);
     if constexpr (sizeof(Word) == 4) data[i] = __builtin_bswap32(data[i]);
     if constexpr (sizeof(Word) == 8) data[i] = __builtin_bswap64(data[i]);
   }
@@ -311,7 +348,7 @@ void FortranToC(const Word* from, Word* to, const Shape& shape) {
 }
 
 template <class Word>
-bool ToNative(Array* array, bool swap, bool fortran_order) {
+bool WordsToNative(Array* array, bool swap, bool fortran_order) {
   if (swap) SwapBytes(static_cast<Word*>(array->data.get()), array->count());
   const auto longer_than_one = [](int64_t size) { return size > 1; };
   if (!fortran_order || std::count_if(array->shape.begin(), array->shape.end(), longer_than_one) < 2 || array->count() == 0)
@@ -323,9 +360,22 @@ bool ToNative(Array* array, bool swap, bool fortran_order) {
   return true;
 }
 
+bool ToNative(Array* array, bool swap, bool fortran_order) {
+  switch (DtypeSize(array->dtype)) {
+    case 1:
+      return WordsToNative<uint8_t>(array, swap, fortran_order);
+    case 2:
+      return WordsToNative<uint16_t>(array, swap, fortran_order);
+    case 4:
+      return WordsToNative<uint32_t>(array, swap, fortran_order);
+    default:
+      return WordsToNative<uint64_t>(array, swap, fortran_order);
+  }
+}
+
 std::string MakeHeader(const Array& array) {
-  std::string text = std::string("{'descr': '") + (kLittleEndian ? '<' : '>') + "f" + std::to_string(DtypeSize(array.dtype)) +
-                     "', 'fortran_order': False, 'shape': " + ToString(array.shape) + ", }";
+  std::string text =
+      "{'descr': '" + MakeDescr(array.dtype) + "', 'fortran_order': False, 'shape': " + ToString(array.shape) + ", }";
   const size_t before = kMagicSize + 4;
   while ((before + text.size() + 1) % 64 != 0) text += ' ';  // the data then begin on a cache line, for who maps the file
   text += '\n';
@@ -368,9 +418,9 @@ std::string Resolve(std::string path) {
 
 }  // namespace
 
-size_t DtypeSize(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 8; }
+size_t DtypeSize(Dtype dtype) { return Row(dtype).size; }
 
-const char* DtypeName(Dtype dtype) { return dtype == Dtype::kF32 ? "float32" : "float64"; }
+const char* DtypeName(Dtype dtype) { return Row(dtype).name; }
 
 int64_t Count(const Shape& shape) {
   int64_t count = 1;
@@ -391,7 +441,8 @@ std::optional<Array> Array::Make(Dtype dtype, const Shape& shape) {
   Array array;
   array.dtype = dtype;
   array.shape = shape;
-  if (!Reserve(&array.data, 0, array.bytes())) return std::nullopt;
+  int64_t bytes;
+  if (!DataBytes(shape, dtype, &bytes) || !Reserve(&array.data, 0, bytes)) return std::nullopt;
   return array;
 }
 
@@ -412,7 +463,7 @@ std::optional<Array> Read(const std::string& path, std::string* error, const Pro
   bool swap = false;
   if (!ReadHeader(file.fd(), path, &header, &header_size, error)) return std::nullopt;
   if (!ParseDescr(header.descr, &array.dtype, &swap)) {
-    Fail(error, path, "has dtype " + Quote(header.descr) + "; float32 ('<f4') is needed");
+    Fail(error, path, "has dtype " + Quote(header.descr) + ", which is none of " + KnownDtypes());
     return std::nullopt;
   }
   array.shape = header.shape;
@@ -428,9 +479,7 @@ std::optional<Array> Read(const std::string& path, std::string* error, const Pro
     return std::nullopt;
   }
   if (!ReadData(file.fd(), path, regular, bytes, &array, error, progress)) return std::nullopt;
-  const bool converted = array.dtype == Dtype::kF32 ? ToNative<uint32_t>(&array, swap, header.fortran_order)
-                                                    : ToNative<uint64_t>(&array, swap, header.fortran_order);
-  if (!converted) {
+  if (!ToNative(&array, swap, header.fortran_order)) {
     Fail(error, path, "is in Fortran order, and there is no memory to convert " + std::to_string(bytes) + " bytes");
     return std::nullopt;
   }

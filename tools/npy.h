@@ -16,7 +16,9 @@
 
 namespace npy {
 
-enum class Dtype { kF32, kF64 };
+// Numbers as NumPy has them, which knows no bfloat16: programs write that as '<u2' or as '|V2' (two bytes of anything), and
+// both read as kU16.
+enum class Dtype { kF16, kF32, kF64, kI8, kU8, kU16, kI32, kI64, kBool };
 
 size_t DtypeSize(Dtype dtype);
 const char* DtypeName(Dtype dtype);  // "float32"
@@ -32,13 +34,18 @@ struct Array {
     void operator()(void* p) const { std::free(p); }
   };
 
-  // Its elements are not set. Without value: there is not that much memory.
+  // Its elements are not set; sizes are not negative. Without value: there is not that much memory.
   static std::optional<Array> Make(Dtype dtype, const Shape& shape);
 
   int64_t count() const { return Count(shape); }
   int64_t bytes() const { return count() * static_cast<int64_t>(DtypeSize(dtype)); }
-  float* f32() const { return static_cast<float*>(data.get()); }
-  double* f64() const { return static_cast<double*>(data.get()); }
+  // Its elements as what they are, which is the caller's to know; float16's as uint16_t.
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data.get());
+  }
+  float* f32() const { return as<float>(); }
+  double* f64() const { return as<double>(); }
 
   Dtype dtype = Dtype::kF32;
   Shape shape;
@@ -48,7 +55,7 @@ struct Array {
 // Told from time to time how many bytes of the data are through; false stops the work, which then is an error.
 using Progress = std::function<bool(int64_t done, int64_t total)>;
 
-// Reads a float32 or float64 array; big-endian and Fortran-order files are converted. Without value: *error says why.
+// Reads an array of any Dtype; big-endian and Fortran-order files are converted. Without value: *error says why.
 std::optional<Array> Read(const std::string& path, std::string* error, const Progress& progress = nullptr);
 
 // The output files of one command, all or none: Add writes a temporary file beside its target, and Commit renames them. What

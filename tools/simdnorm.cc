@@ -1,19 +1,18 @@
 // The command line: normalizes tensors in .npy files through the public API. It is the way to try the library on real data, and
 // to compare it with other implementations from any language.
 //
-// CLI11 reads the arguments: it hands a flag the word after it whatever that begins with (--axis -1, --epsilon -0.5), writes
-// the help, and states which flags need or exclude each other where they are declared. It throws, and so this file (and no
-// other of the project) uses exceptions: whatever fails ends in main as one line on stderr and exit status 2.
+// flags.h declares the arguments to CLI11; here is what is done with them. CLI11 throws, and so this program (and no other part
+// of the project) uses exceptions: whatever fails ends in main as one line on stderr and exit status 2.
 #include "simdnorm/simdnorm.hpp"
 
 #include <signal.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <initializer_list>
 #include <limits>
@@ -21,35 +20,18 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "flags.h"
 #include "npy.h"
 
+namespace cli {
 namespace {
 
 // What the user has to be told.
 class Failure : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
-};
-
-using File = std::optional<std::string>;
-
-// The values of all flags; a subcommand declares those it knows.
-struct Flags {
-  std::string input, output;
-  File scale, shift, mean, variance, running_mean, running_variance;
-  File save_mean, save_rstd, save_running_mean, save_running_variance;
-  int64_t axis = -1;
-  float epsilon = 1e-5f, momentum = 0.1f;
-  bool training = false;
-  std::string layout = "nchw", running_variance_kind = "unbiased";
-
-  std::string compare_a, compare_b;
-  std::optional<double> tolerance;
-
-  File target;
-  int32_t threads = 0;
-  bool quiet = false;
 };
 
 volatile sig_atomic_t interrupted = 0;
@@ -107,39 +89,134 @@ class Progress {
   bool wanted_;
 };
 
-npy::Array Load(const std::string& path, const Flags& flags) {
+// A tensor and what its elements are to the library; without data if its flag is not given.
+struct Tensor {
+  npy::Array array;
+  simdnorm_dtype dtype = SIMDNORM_F32;
+  const char* flag = "--input";  // whence it came, for messages about what has to fit it
+
+  explicit operator bool() const { return array.data != nullptr; }
+  simdnorm::Input input() const { return {array.data.get(), dtype}; }
+  simdnorm::Output output() const { return {array.data.get(), dtype}; }
+  int64_t bytes() const { return *this ? array.bytes() : 0; }
+};
+
+const char* DtypeName(simdnorm_dtype dtype) {
+  constexpr const char* kNames[] = {"float32", "bfloat16", "float16", "int8", "uint8", "Q8_0"};
+  return kNames[dtype];
+}
+
+// How a file holds them: bf16 as its bits, Q8_0 as its bytes.
+npy::Dtype FileDtype(simdnorm_dtype dtype) {
+  constexpr npy::Dtype kDtypes[] = {npy::Dtype::kF32, npy::Dtype::kU16, npy::Dtype::kF16,
+                                    npy::Dtype::kI8,  npy::Dtype::kU8,  npy::Dtype::kU8};
+  return kDtypes[dtype];
+}
+
+// An array of one of these dtypes. uint16 holds bfloat16, and is taken only where the user says that it does.
+npy::Array Load(const std::string& path, std::initializer_list<npy::Dtype> dtypes, const Flags& flags) {
   std::string error;
   Progress progress("reading " + path, flags);
   std::optional<npy::Array> array = npy::Read(path, &error, std::ref(progress));
   if (!array) throw Failure(error);
+  if (std::find(dtypes.begin(), dtypes.end(), array->dtype) == dtypes.end()) {
+    std::string needed;
+    for (const npy::Dtype dtype : dtypes) needed += (needed.empty() ? "" : " or ") + std::string(npy::DtypeName(dtype));
+    throw Failure(path + ": has dtype " + npy::DtypeName(array->dtype) + "; " + needed + " is needed");
+  }
+  if (array->dtype == npy::Dtype::kU16 && flags.dtype != SIMDNORM_BF16) {
+    throw Failure(path + ": has dtype uint16; if these are the bits of bfloat16, --dtype bf16 has to say so");
+  }
   return std::move(*array);
 }
 
-npy::Array LoadF32(const std::string& path, const Flags& flags) {
-  npy::Array array = Load(path, flags);
-  if (array.dtype != npy::Dtype::kF32)
-    throw Failure(path + ": has dtype " + npy::DtypeName(array.dtype) + "; float32 is needed");
-  return array;
+Tensor LoadTensor(const char* flag, const std::string& path, const Flags& flags) {
+  npy::Array array = Load(path, {npy::Dtype::kF32, npy::Dtype::kF16, npy::Dtype::kU16}, flags);
+  const simdnorm_dtype dtype = array.dtype == npy::Dtype::kF32   ? SIMDNORM_F32
+                               : array.dtype == npy::Dtype::kF16 ? SIMDNORM_F16
+                                                                 : SIMDNORM_BF16;
+  return {std::move(array), dtype, flag};
 }
 
-// A tensor that has to fit --input's; without data if its flag is not given.
-npy::Array LoadParameter(const char* flag, const File& path, const npy::Shape& shape, const npy::Array& x, const Flags& flags) {
-  if (!path) return {};
-  npy::Array array = LoadF32(*path, flags);
-  if (array.shape != shape) {
-    throw Failure(std::string(flag) + " " + *path + " has shape " + npy::ToString(array.shape) + ", but --input's shape " +
-                  npy::ToString(x.shape) + " asks for " + npy::ToString(shape));
+Tensor LoadX(const Flags& flags) {
+  Tensor x = LoadTensor("--input", flags.input, flags);
+  if (flags.dtype && x.dtype != *flags.dtype) {
+    throw Failure(flags.input + ": has dtype " + DtypeName(x.dtype) + ", but --dtype says " + DtypeName(*flags.dtype));
   }
+  return x;
+}
+
+void CheckShape(const char* flag, const File& path, const npy::Array& array, const npy::Shape& shape, const Tensor& x) {
+  if (array.shape == shape) return;
+  throw Failure(std::string(flag) + " " + *path + " has shape " + npy::ToString(array.shape) + ", but " + x.flag + "'s shape " +
+                npy::ToString(x.array.shape) + " asks for " + npy::ToString(shape));
+}
+
+// A tensor of a dtype of its own that has to fit x; without data if its flag is not given.
+Tensor LoadOptional(const char* flag, const File& path, const npy::Shape& shape, const Tensor& x, const Flags& flags) {
+  if (!path) return {};
+  Tensor tensor = LoadTensor(flag, *path, flags);
+  CheckShape(flag, path, tensor.array, shape, x);
+  return tensor;
+}
+
+// The same of what comes in certain dtypes only: statistics, lengths, masks.
+npy::Array LoadOptional(const char* flag, const File& path, const npy::Shape& shape, const Tensor& x,
+                        std::initializer_list<npy::Dtype> dtypes, const Flags& flags) {
+  if (!path) return {};
+  npy::Array array = Load(*path, dtypes, flags);
+  CheckShape(flag, path, array, shape, x);
   return array;
 }
 
-// Room for a statistic; without data if its flag is not given. NaN, the mean of nothing, is what stays if x has no elements.
+npy::Array LoadF32(const char* flag, const File& path, const npy::Shape& shape, const Tensor& x, const Flags& flags) {
+  return LoadOptional(flag, path, shape, x, {npy::Dtype::kF32}, flags);
+}
+
+npy::Array Make(npy::Dtype dtype, const npy::Shape& shape) {
+  std::optional<npy::Array> array = npy::Array::Make(dtype, shape);
+  if (!array) throw Failure("there is no memory for shape " + npy::ToString(shape));
+  return std::move(*array);
+}
+
+// One for each of x's first axis.
+npy::Array LoadLengths(const Tensor& x, const Flags& flags) {
+  const npy::Shape shape = {x.array.shape[0]};
+  npy::Array array = LoadOptional("--lengths", flags.lengths, shape, x, {npy::Dtype::kI64, npy::Dtype::kI32}, flags);
+  if (array.dtype != npy::Dtype::kI32) return array;
+  npy::Array wide = Make(npy::Dtype::kI64, shape);
+  std::copy_n(array.as<int32_t>(), array.count(), wide.as<int64_t>());
+  return wide;
+}
+
+// Room for a statistic; without data if its flag is not given. NaN, the mean of nothing, is what stays if x has no elements, or
+// where padding is left untouched.
 npy::Array MakeStatistic(const File& path, const npy::Shape& shape) {
   if (!path) return {};
-  std::optional<npy::Array> array = npy::Array::Make(npy::Dtype::kF32, shape);
-  if (!array) throw Failure("there is no memory for shape " + npy::ToString(shape));
-  std::fill_n(array->f32(), array->count(), std::numeric_limits<float>::quiet_NaN());
-  return std::move(*array);
+  npy::Array array = Make(npy::Dtype::kF32, shape);
+  std::fill_n(array.f32(), array.count(), std::numeric_limits<float>::quiet_NaN());
+  return array;
+}
+
+// Room for y; without data if it goes over x. That is where it goes if it has x's dtype: one copy of the tensor in memory,
+// padding holds what x does, and no page is touched first in the timed call; which is why this touches them.
+Tensor MakeY(const Tensor& x, simdnorm_dtype dtype, const npy::Shape& shape, const Flags& flags) {
+  if (dtype == x.dtype) return {};
+  if (flags.padding == SIMDNORM_PADDING_UNTOUCHED) {
+    throw Failure("--padding untouched leaves what x holds there, which is " + std::string(DtypeName(x.dtype)) +
+                  "; the output is to be " + DtypeName(dtype));
+  }
+  Tensor y = {Make(FileDtype(dtype), shape), dtype};
+  std::memset(y.array.data.get(), 0, static_cast<size_t>(y.array.bytes()));
+  return y;
+}
+
+// Room for h, which begins as x: that is what padding holds if it is left untouched.
+Tensor MakeH(const Tensor& x, const Flags& flags) {
+  if (!flags.save_h) return {};
+  Tensor h = {Make(x.array.dtype, x.array.shape), x.dtype};
+  std::memcpy(h.array.data.get(), x.array.data.get(), static_cast<size_t>(x.bytes()));
+  return h;
 }
 
 simdnorm::Options MakeOptions(const Flags& flags) {
@@ -150,7 +227,7 @@ simdnorm::Options MakeOptions(const Flags& flags) {
 }
 
 // -> seconds
-double Run(const npy::Array& x, const Flags& flags, const std::function<simdnorm::Result()>& call) {
+double Run(const Tensor& x, const Flags& flags, const std::function<simdnorm::Result()>& call) {
   // A process's first call asks the CPU what it can do, which would be most of the time of a small tensor.
   float warm_up = 0;
   if (const simdnorm::Result result = simdnorm::RMSNorm(&warm_up, &warm_up, 1, 1, {}, MakeOptions(flags)); !result) {
@@ -182,86 +259,277 @@ void Save(std::initializer_list<std::pair<File, const npy::Array*>> files, const
   if (!ok) throw Failure(error);
 }
 
-void Report(const char* op, const npy::Array& x, double seconds, const Flags& flags) {
+// `others` are the tensors of x's size that are read or written besides x and y.
+void Report(const char* op, const Tensor& x, const Tensor& y, std::initializer_list<const Tensor*> others, double seconds,
+            const Flags& flags) {
   if (flags.quiet) return;
   const int available = simdnorm_default_threads(),
             threads = flags.threads > 0 ? std::min(flags.threads, available) : available;
-  const double bytes = 2.0 * static_cast<double>(x.bytes());
-  std::printf("%s %s %s: target %s, %s%d thread%s, %.3g ms, %.3g GB/s\n", op, npy::ToString(x.shape).c_str(),
-              npy::DtypeName(x.dtype), flags.target ? flags.target->c_str() : simdnorm::Targets()[0],
+  double bytes = static_cast<double>(x.bytes() + y.bytes());
+  for (const Tensor* other : others) bytes += static_cast<double>(other->bytes());
+  const std::string to = y.dtype == x.dtype ? "" : std::string(" to ") + DtypeName(y.dtype);
+  std::printf("%s %s %s%s: target %s, %s%d thread%s, %.3g ms, %.3g GB/s\n", op, npy::ToString(x.array.shape).c_str(),
+              DtypeName(x.dtype), to.c_str(), flags.target ? flags.target->c_str() : simdnorm::Targets()[0],
               threads > 1 ? "up to " : "", threads, threads > 1 ? "s" : "", seconds * 1e3,
               seconds > 0 ? bytes / seconds * 1e-9 : 0);
 }
 
-// Layer norm and RMS norm work in place: one copy of the tensor in memory, and none of its pages touched first in the timed
-// call.
-void NormalizeRows(const Flags& flags, bool rms) {
-  npy::Array x = LoadF32(flags.input, flags);
-  const int64_t rank = static_cast<int64_t>(x.shape.size());
-  if (flags.axis < -rank || flags.axis >= rank) {
-    throw Failure("--axis " + std::to_string(flags.axis) + " does not exist in --input's shape " + npy::ToString(x.shape));
-  }
-  const auto split = x.shape.begin() + (flags.axis < 0 ? flags.axis + rank : flags.axis);
-  const npy::Shape outer(x.shape.begin(), split), normalized(split, x.shape.end());
-  npy::Shape statistic = outer;
-  statistic.resize(x.shape.size(), 1);
-  const int64_t rows = npy::Count(outer), cols = npy::Count(normalized);
+simdnorm_dtype YDtype(const Tensor& x, const Flags& flags) {
+  if (flags.quantize) return *flags.quantize == kI8Rows ? SIMDNORM_I8 : *flags.quantize;
+  return flags.output_dtype.value_or(x.dtype);
+}
 
-  const npy::Array scale = LoadParameter("--scale", flags.scale, normalized, x, flags);
-  const npy::Array shift = LoadParameter("--shift", flags.shift, normalized, x, flags);
-  const npy::Array mean = MakeStatistic(flags.save_mean, statistic);
-  const npy::Array rstd = MakeStatistic(flags.save_rstd, statistic);
+// x's shape as layer norm and RMS norm see it: [outer..., normalized..., inner...].
+struct Axes {
+  npy::Shape outer, normalized, inner;
+  npy::Shape statistic;  // x's rank, 1 for each normalized axis
+};
+
+Axes SplitAxes(const npy::Shape& shape, const Flags& flags) {
+  const int64_t rank = static_cast<int64_t>(shape.size());
+  const auto failure = [&](const std::string& what) { return Failure(what + " --input's shape " + npy::ToString(shape)); };
+  if (flags.axis < -rank || flags.axis >= rank) {
+    throw failure("--axis " + std::to_string(flags.axis) + " does not exist in");
+  }
+  const int64_t first = flags.axis < 0 ? flags.axis + rank : flags.axis;
+  if (flags.axes && *flags.axes > rank - first) {
+    throw failure("--axes " + std::to_string(*flags.axes) + " from --axis " + std::to_string(flags.axis) + " are not in");
+  }
+  const auto begin = shape.begin() + first, end = flags.axes ? begin + *flags.axes : shape.end();
+  Axes axes = {{shape.begin(), begin}, {begin, end}, {end, shape.end()}, shape};
+  std::fill_n(axes.statistic.begin() + first, axes.normalized.size(), 1);
+  return axes;
+}
+
+// What the library has for rows whose elements are adjacent only.
+void CheckInner(const Tensor& x, const Axes& axes, const Flags& flags) {
+  if (npy::Count(axes.inner) == 1) return;
+  for (const auto& [flag, given] : {std::pair("--residual", flags.residual.has_value()),
+                                    {"--bias", flags.bias.has_value()},
+                                    {"--gate", flags.gate.has_value()},
+                                    {"--lengths", flags.lengths.has_value()},
+                                    {"a quantized output", YDtype(x, flags) >= SIMDNORM_I8}}) {
+    if (given) throw Failure(std::string(flag) + " requires the normalized axes to be the last; --axes leaves some after them");
+  }
+}
+
+npy::Shape YShape(const Tensor& x, const Axes& axes, const Flags& flags) {
+  if (YDtype(x, flags) != SIMDNORM_Q8_0) return x.array.shape;
+  const int64_t cols = npy::Count(axes.normalized);
+  constexpr int64_t kBlock = sizeof(simdnorm_q8_0::q);
+  if (cols % kBlock != 0) {
+    throw Failure("--quantize q8_0 makes blocks of 32, and the normalized shape " + npy::ToString(axes.normalized) + " has " +
+                  std::to_string(cols) + " elements");
+  }
+  npy::Shape shape = axes.outer;
+  shape.push_back(cols / kBlock * static_cast<int64_t>(sizeof(simdnorm_q8_0)));
+  return shape;
+}
+
+void NormalizeRows(const Flags& flags, bool rms) {
+  const Tensor x = LoadX(flags);
+  const Axes axes = SplitAxes(x.array.shape, flags);
+  CheckInner(x, axes, flags);
+  if (flags.lengths && axes.outer.empty()) throw Failure("--lengths are of x's first axis, which --axis normalizes");
+
+  const auto load = [&](const char* flag, const File& path, const npy::Shape& shape) {
+    return LoadOptional(flag, path, shape, x, flags);
+  };
+  const Tensor scale = load("--scale", flags.scale, axes.normalized), shift = load("--shift", flags.shift, axes.normalized);
+  const Tensor bias = load("--bias", flags.bias, axes.normalized);
+  const Tensor residual = load("--residual", flags.residual, x.array.shape), gate = load("--gate", flags.gate, x.array.shape);
+  const npy::Array lengths = flags.lengths ? LoadLengths(x, flags) : npy::Array();
+  const Tensor apart = MakeY(x, YDtype(x, flags), YShape(x, axes, flags), flags), &y = apart ? apart : x;
+  const Tensor h = MakeH(x, flags);
+  const npy::Array mean = MakeStatistic(flags.save_mean, axes.statistic);
+  const npy::Array rstd = MakeStatistic(flags.save_rstd, axes.statistic);
+  const npy::Array quant_scales = MakeStatistic(flags.save_quant_scales, axes.statistic);
+
+  simdnorm::RowFusions fusions;
+  fusions.scale_offset = flags.scale_offset;
+  fusions.activation = flags.activation;
+  fusions.activation_slope = flags.activation_slope;
+  fusions.residual = residual.input();
+  fusions.residual_order = flags.residual_order;
+  fusions.bias = bias.input();
+  fusions.h = simdnorm::Output(h.array.data.get(), x.dtype);
+  fusions.h_rounding = flags.round_h ? SIMDNORM_H_ROUNDED : SIMDNORM_H_UNROUNDED;
+  fusions.gate = gate.input();
+  fusions.quant_scale = flags.quant_scale;
+  fusions.zero_point = flags.zero_point;
+  fusions.quant_scales = quant_scales.f32();
+  fusions.lengths = lengths.as<int64_t>();
+  fusions.padding = flags.padding;
+  if (lengths.data) fusions.rows_per_sequence = std::max<int64_t>(1, npy::Count({axes.outer.begin() + 1, axes.outer.end()}));
+  fusions.inner = npy::Count(axes.inner);
+  // No inner elements are no rows; the library takes inner = 0 for 1.
+  const int64_t rows = fusions.inner > 0 ? npy::Count(axes.outer) : 0, cols = npy::Count(axes.normalized);
+
   const double seconds = Run(x, flags, [&] {
-    if (rms)
-      return simdnorm::RMSNorm(x.f32(), x.f32(), rows, cols, {scale.f32(), flags.epsilon, rstd.f32()}, MakeOptions(flags));
-    return simdnorm::LayerNorm(x.f32(), x.f32(), rows, cols, {scale.f32(), shift.f32(), flags.epsilon, mean.f32(), rstd.f32()},
+    if (rms) {
+      return simdnorm::RMSNorm(x.input(), y.output(), rows, cols, {scale.input(), flags.epsilon, rstd.f32(), fusions},
+                               MakeOptions(flags));
+    }
+    return simdnorm::LayerNorm(x.input(), y.output(), rows, cols,
+                               {scale.input(), shift.input(), flags.epsilon, mean.f32(), rstd.f32(), fusions},
                                MakeOptions(flags));
   });
-  Save({{flags.output, &x}, {flags.save_mean, &mean}, {flags.save_rstd, &rstd}}, flags);
-  Report(rms ? "rms-norm" : "layer-norm", x, seconds, flags);
+  Save({{flags.output, &y.array},
+        {flags.save_mean, &mean},
+        {flags.save_rstd, &rstd},
+        {flags.save_h, &h.array},
+        {flags.save_quant_scales, &quant_scales}},
+       flags);
+  Report(rms ? "rms-norm" : "layer-norm", x, y, {&residual, &gate, &h}, seconds, flags);
+}
+
+// What batch, group and instance norm have in common: x, all that fits it, and what the library is told of both.
+struct ChannelTensors {
+  Tensor x, apart, scale, shift, residual;
+  npy::Array lengths, mask;
+  npy::Shape per_channel;
+  simdnorm::Shape shape;
+  simdnorm::ChannelFusions fusions;
+
+  const Tensor& y() const { return apart ? apart : x; }
+};
+
+// `spatial` is x's shape without batch, channels and blocks.
+simdnorm::Shape ChannelShape(const npy::Shape& shape, npy::Shape* spatial, const Flags& flags) {
+  const auto failure = [&](const std::string& what) { return Failure(what + "; --input has shape " + npy::ToString(shape)); };
+  const bool blocked = IsBlocked(flags.layout);
+  // Channels, or their blocks, are x's second axis; channels, or those of a block, are its last.
+  const bool second = flags.layout != SIMDNORM_NHWC, last = flags.layout != SIMDNORM_NCHW;
+  if (shape.size() < (blocked ? 3 : 2)) throw failure("a batch and channels are needed");
+  if (blocked) {
+    const int64_t block = flags.layout == SIMDNORM_NCHW8C ? 8 : 16, blocks = (flags.channels - 1) / block + 1;
+    if (shape[1] != blocks || shape.back() != block) {
+      throw failure(std::to_string(flags.channels) + " channels in this layout are [batch, " + std::to_string(blocks) +
+                    ", spatial..., " + std::to_string(block) + "]");
+    }
+  }
+  spatial->assign(shape.begin() + 1 + second, shape.end() - last);
+  const int64_t channels = blocked ? flags.channels : last ? shape.back() : shape[1];
+  return {shape[0], channels, npy::Count(*spatial), flags.layout};
+}
+
+ChannelTensors LoadChannels(const Flags& flags) {
+  ChannelTensors t;
+  t.x = LoadX(flags);
+  npy::Shape spatial;
+  t.shape = ChannelShape(t.x.array.shape, &spatial, flags);
+  t.per_channel = {t.shape.channels};
+  npy::Shape per_position = {t.shape.batch};
+  per_position.insert(per_position.end(), spatial.begin(), spatial.end());
+
+  t.scale = LoadOptional("--scale", flags.scale, t.per_channel, t.x, flags);
+  t.shift = LoadOptional("--shift", flags.shift, t.per_channel, t.x, flags);
+  t.residual = LoadOptional("--residual", flags.residual, t.x.array.shape, t.x, flags);
+  if (flags.lengths) t.lengths = LoadLengths(t.x, flags);
+  t.mask = LoadOptional("--mask", flags.mask, per_position, t.x, {npy::Dtype::kBool, npy::Dtype::kU8}, flags);
+  t.apart = MakeY(t.x, flags.output_dtype.value_or(t.x.dtype), t.x.array.shape, flags);
+
+  t.fusions.activation = flags.activation;
+  t.fusions.activation_slope = flags.activation_slope;
+  t.fusions.residual = t.residual.input();
+  t.fusions.lengths = t.lengths.as<int64_t>();
+  t.fusions.mask = t.mask.as<uint8_t>();
+  t.fusions.padding = flags.padding;
+  return t;
 }
 
 void BatchNorm(const Flags& flags) {
-  if (!flags.training && !flags.mean) throw Failure("batch-norm needs --mean and --variance, or --training");
-  npy::Array x = LoadF32(flags.input, flags);
-  if (x.shape.size() < 2) throw Failure("batch-norm needs a batch and channels; --input has shape " + npy::ToString(x.shape));
-  const bool nhwc = flags.layout == "nhwc";
-  const int64_t channels = nhwc ? x.shape.back() : x.shape[1];
-  const npy::Shape per_channel = {channels};
-  const npy::Shape spatial(x.shape.begin() + (nhwc ? 1 : 2), x.shape.end() - (nhwc ? 1 : 0));
-  const simdnorm::Shape shape = {x.shape[0], channels, npy::Count(spatial), nhwc ? SIMDNORM_NHWC : SIMDNORM_NCHW};
-  const auto parameter = [&](const char* flag, const File& path) { return LoadParameter(flag, path, per_channel, x, flags); };
-
-  const npy::Array scale = parameter("--scale", flags.scale), shift = parameter("--shift", flags.shift);
-  const npy::Array mean = flags.training ? MakeStatistic(flags.save_mean, per_channel) : parameter("--mean", flags.mean);
+  const ChannelTensors t = LoadChannels(flags);
+  const auto parameter = [&](const char* flag, const File& path) { return LoadF32(flag, path, t.per_channel, t.x, flags); };
+  const npy::Array mean = flags.training ? MakeStatistic(flags.save_mean, t.per_channel) : parameter("--mean", flags.mean);
   const npy::Array variance = parameter("--variance", flags.variance);
-  const npy::Array rstd = MakeStatistic(flags.save_rstd, per_channel);
+  const npy::Array rstd = MakeStatistic(flags.save_rstd, t.per_channel);
   const npy::Array running_mean = parameter("--running-mean", flags.running_mean);
   const npy::Array running_variance = parameter("--running-variance", flags.running_variance);
-  const double seconds = Run(x, flags, [&] {
+  const double seconds = Run(t.x, flags, [&] {
     if (!flags.training) {
       return simdnorm::BatchNormInference(
-          x.f32(), x.f32(), shape, {mean.f32(), variance.f32(), scale.f32(), shift.f32(), flags.epsilon}, MakeOptions(flags));
+          t.x.input(), t.y().output(), t.shape,
+          {mean.f32(), variance.f32(), t.scale.input(), t.shift.input(), flags.epsilon, t.fusions}, MakeOptions(flags));
     }
     simdnorm::BatchNormTrainingParams params;
-    params.scale = scale.f32();
-    params.shift = shift.f32();
+    params.scale = t.scale.input();
+    params.shift = t.shift.input();
     params.epsilon = flags.epsilon;
     params.mean = mean.f32();
     params.rstd = rstd.f32();
     params.running_mean = running_mean.f32();
     params.running_variance = running_variance.f32();
     params.momentum = flags.momentum;
-    params.running_variance_kind = flags.running_variance_kind == "biased" ? SIMDNORM_BIASED : SIMDNORM_UNBIASED;
-    return simdnorm::BatchNormTraining(x.f32(), x.f32(), shape, params, MakeOptions(flags));
+    params.running_variance_kind = flags.running_variance_kind;
+    params.fusions = t.fusions;
+    return simdnorm::BatchNormTraining(t.x.input(), t.y().output(), t.shape, params, MakeOptions(flags));
   });
-  Save({{flags.output, &x},
+  Save({{flags.output, &t.y().array},
         {flags.save_mean, &mean},
         {flags.save_rstd, &rstd},
         {flags.save_running_mean, &running_mean},
         {flags.save_running_variance, &running_variance}},
        flags);
-  Report(flags.training ? "batch-norm (training)" : "batch-norm", x, seconds, flags);
+  Report(flags.training ? "batch-norm (training)" : "batch-norm", t.x, t.y(), {&t.residual}, seconds, flags);
+}
+
+void GroupNorm(const Flags& flags, bool instance) {
+  const ChannelTensors t = LoadChannels(flags);
+  const int64_t groups = instance ? t.shape.channels : flags.groups;
+  if (!instance && t.shape.channels % groups != 0) {
+    throw Failure("--groups " + std::to_string(groups) + " does not divide the " + std::to_string(t.shape.channels) +
+                  " channels of --input");
+  }
+  const npy::Array mean = MakeStatistic(flags.save_mean, {t.shape.batch, groups});
+  const npy::Array rstd = MakeStatistic(flags.save_rstd, {t.shape.batch, groups});
+  const simdnorm::GroupNormParams params = {t.scale.input(), t.shift.input(), flags.epsilon, mean.f32(), rstd.f32(), t.fusions};
+  const double seconds = Run(t.x, flags, [&] {
+    if (instance) return simdnorm::InstanceNorm(t.x.input(), t.y().output(), t.shape, params, MakeOptions(flags));
+    return simdnorm::GroupNorm(t.x.input(), t.y().output(), t.shape, groups, params, MakeOptions(flags));
+  });
+  Save({{flags.output, &t.y().array}, {flags.save_mean, &mean}, {flags.save_rstd, &rstd}}, flags);
+  Report(instance ? "instance-norm" : "group-norm", t.x, t.y(), {&t.residual}, seconds, flags);
+}
+
+void FoldBatchNorm(const Flags& flags) {
+  const Tensor weight = {Load(flags.weight, {npy::Dtype::kF32}, flags), SIMDNORM_F32, "--weight"};
+  const npy::Shape& shape = weight.array.shape;
+  if (shape.size() < 2) {
+    throw Failure("--weight needs an axis of outputs and one of inputs; it has shape " + npy::ToString(shape));
+  }
+  int64_t all_of_groups;
+  if (__builtin_mul_overflow(shape[1], flags.groups, &all_of_groups)) throw Failure("--groups is out of range");
+  const int64_t out_channels = flags.transposed ? all_of_groups : shape[0];
+  const int64_t in_channels = flags.transposed ? shape[0] : all_of_groups;
+  const npy::Shape per_channel = {flags.position == SIMDNORM_FOLD_INTO_PRECEDING ? out_channels : in_channels};
+  const auto load = [&](const char* flag, const File& path, const npy::Shape& fit) {
+    return LoadF32(flag, path, fit, weight, flags);
+  };
+
+  const npy::Array mean = load("--mean", flags.mean, per_channel), variance = load("--variance", flags.variance, per_channel);
+  const npy::Array scale = load("--scale", flags.scale, per_channel), shift = load("--shift", flags.shift, per_channel);
+  const npy::Array bias = load("--bias", flags.bias, {out_channels});
+  const npy::Array folded_bias = Make(npy::Dtype::kF32, {out_channels});
+  simdnorm_fold_batch_norm_args args = {};
+  args.epsilon = flags.epsilon;
+  args.position = flags.position;
+  args.transposed = flags.transposed ? 1 : 0;
+  args.mean = mean.f32();
+  args.variance = variance.f32();
+  args.scale = scale.f32();
+  args.shift = shift.f32();
+  args.weight = weight.array.f32();
+  args.bias = bias.f32();
+  args.folded_weight = weight.array.f32();
+  args.folded_bias = folded_bias.f32();
+  args.out_channels = out_channels;
+  args.in_channels = in_channels;
+  args.kernel = npy::Count({shape.begin() + 2, shape.end()});
+  args.groups = flags.groups;
+  const double seconds = Run(weight, flags, [&] { return simdnorm::FoldBatchNorm(args, MakeOptions(flags)); });
+  Save({{flags.output_weight, &weight.array}, {flags.output_bias, &folded_bias}}, flags);
+  if (!flags.quiet) std::printf("fold-batch-norm %s: %.3g ms\n", npy::ToString(shape).c_str(), seconds * 1e3);
 }
 
 void ListTargets() {
@@ -270,20 +538,61 @@ void ListTargets() {
   }
 }
 
+double FromF16(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const double special = fraction == 0 ? std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  const double magnitude = exponent == 31  ? special
+                           : exponent == 0 ? std::ldexp(fraction, -24)
+                                           : std::ldexp(1024 + fraction, exponent - 25);
+  return bits >> 15 != 0 ? -magnitude : magnitude;
+}
+
+double FromBF16(uint16_t bits) {
+  const uint32_t wide = uint32_t{bits} << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return static_cast<double>(value);
+}
+
+double ValueAt(const npy::Array& array, int64_t i) {
+  switch (array.dtype) {
+    case npy::Dtype::kF16:
+      return FromF16(array.as<uint16_t>()[i]);
+    case npy::Dtype::kF32:
+      return static_cast<double>(array.f32()[i]);
+    case npy::Dtype::kF64:
+      return array.f64()[i];
+    case npy::Dtype::kI8:
+      return array.as<int8_t>()[i];
+    case npy::Dtype::kU8:
+    case npy::Dtype::kBool:
+      return array.as<uint8_t>()[i];
+    case npy::Dtype::kU16:
+      return FromBF16(array.as<uint16_t>()[i]);
+    case npy::Dtype::kI32:
+      return array.as<int32_t>()[i];
+    case npy::Dtype::kI64:
+      return static_cast<double>(array.as<int64_t>()[i]);
+  }
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
 // How far A is from B. -> whether within --tolerance; NaN and Inf have to stand in the same places whatever it is.
 bool Compare(const Flags& flags) {
-  const npy::Array a = Load(flags.compare_a, flags), b = Load(flags.compare_b, flags);
+  const auto load = [&](const std::string& path) {
+    return Load(path,
+                {npy::Dtype::kF32, npy::Dtype::kF64, npy::Dtype::kF16, npy::Dtype::kU16, npy::Dtype::kI8, npy::Dtype::kU8},
+                flags);
+  };
+  const npy::Array a = load(flags.compare_a), b = load(flags.compare_b);
   if (a.shape != b.shape) {
     throw Failure(flags.compare_a + " has shape " + npy::ToString(a.shape) + ", " + flags.compare_b + " has " +
                   npy::ToString(b.shape));
   }
-  const auto value = [](const npy::Array& from, int64_t i) {
-    return from.dtype == npy::Dtype::kF32 ? from.f32()[i] : from.f64()[i];
-  };
   double worst = 0, largest = 0;
   int64_t misplaced = 0;
   for (int64_t i = 0; i < a.count(); ++i) {
-    const double va = value(a, i), vb = value(b, i);
+    const double va = ValueAt(a, i), vb = ValueAt(b, i);
     if (std::isfinite(va) && std::isfinite(vb)) {
       worst = std::max(worst, std::abs(va - vb));
       largest = std::max(largest, std::abs(vb));
@@ -301,81 +610,12 @@ bool Compare(const Flags& flags) {
   return ok;
 }
 
-// Declares the command line into `flags`, runs what it asks for, and returns the exit status.
+// Runs what the command line asks for, and returns the exit status.
 int Main(int argc, char** argv) {
   Flags flags;
-  CLI::App app("Normalizes tensors in .npy files (float32) with SIMD.", "simdnorm");
-  app.require_subcommand(1);
-
-  CLI::App* layer_norm =
-      app.add_subcommand("layer-norm", "y = (x - mean) / sqrt(variance + epsilon) * scale + shift, over each row");
-  CLI::App* rms_norm = app.add_subcommand("rms-norm", "y = x / sqrt(mean of x^2 + epsilon) * scale, over each row");
-  CLI::App* batch_norm =
-      app.add_subcommand("batch-norm", "as layer-norm, per channel; the mean and variance given or the batch's own");
-  CLI::App* targets = app.add_subcommand("targets", "list the targets this machine supports, best first");
-  CLI::App* compare =
-      app.add_subcommand("compare", "how far A is from B; exit status 1 if beyond --tolerance or in NaN or Inf");
-
-  for (CLI::App* sub : {layer_norm, rms_norm, batch_norm}) {
-    sub->add_option("--input", flags.input, "x")->type_name("FILE")->required();
-    sub->add_option("--output", flags.output, "y; may be --input itself")->type_name("FILE")->required();
-    sub->add_option("--epsilon", flags.epsilon, "added to the variance or mean square")->capture_default_str();
-    if (sub != batch_norm) {
-      sub->add_option("--axis", flags.axis, "the first normalized axis; negative counts from the end")->capture_default_str();
-    }
-    const char* shape = sub == batch_norm ? ", [channels]" : ", of the normalized shape";
-    sub->add_option("--scale", flags.scale, std::string("gamma") + shape)->type_name("FILE");
-    if (sub != rms_norm) sub->add_option("--shift", flags.shift, std::string("beta") + shape)->type_name("FILE");
-    if (sub != rms_norm)
-      sub->add_option("--save-mean", flags.save_mean, "out: the mean of each row or channel")->type_name("FILE");
-    sub->add_option("--save-rstd", flags.save_rstd, "out: one over the root, of each row or channel")->type_name("FILE");
-  }
-
-  batch_norm->add_option("--layout", flags.layout, "channels at axis 1 (nchw) or last (nhwc)")
-      ->transform(CLI::IsMember({"nchw", "nhwc"}, CLI::ignore_case))
-      ->capture_default_str();
-  CLI::Option* training = batch_norm->add_flag("--training", flags.training, "normalize with the batch's own statistics");
-  CLI::Option* mean = batch_norm->add_option("--mean", flags.mean, "[channels]");
-  CLI::Option* variance = batch_norm->add_option("--variance", flags.variance, "[channels]");
-  CLI::Option* running_mean = batch_norm->add_option("--running-mean", flags.running_mean, "to update, [channels]");
-  CLI::Option* running_variance = batch_norm->add_option("--running-variance", flags.running_variance, "to update, [channels]");
-  CLI::Option* save_running_mean = batch_norm->add_option("--save-running-mean", flags.save_running_mean, "out: updated");
-  CLI::Option* save_running_variance =
-      batch_norm->add_option("--save-running-variance", flags.save_running_variance, "out: updated");
-  CLI::Option* momentum =
-      batch_norm->add_option("--momentum", flags.momentum, "the new batch's weight in the running statistics");
-  CLI::Option* kind =
-      batch_norm->add_option("--running-variance-kind", flags.running_variance_kind, "unbiased (PyTorch), biased (ONNX)");
-  momentum->capture_default_str();
-  kind->check(CLI::IsMember({"unbiased", "biased"}))->capture_default_str()->needs(running_variance);
-  for (CLI::Option* file : {mean, variance, running_mean, running_variance, save_running_mean, save_running_variance}) {
-    file->type_name("FILE");
-  }
-  mean->needs(variance)->excludes(training);
-  variance->needs(mean)->excludes(training);
-  for (const char* flag : {"--save-mean", "--save-rstd"}) batch_norm->get_option(flag)->needs(training);
-  for (CLI::Option* flag : {running_mean, running_variance, momentum}) flag->needs(training);
-  // An update that is not saved would be lost without a word, so each needs the other.
-  running_mean->needs(save_running_mean);
-  save_running_mean->needs(running_mean);
-  running_variance->needs(save_running_variance);
-  save_running_variance->needs(running_variance);
-
-  compare->add_option("A", flags.compare_a)->type_name("FILE")->required();
-  compare->add_option("B", flags.compare_b)->type_name("FILE")->required();
-  compare->add_option("--tolerance", flags.tolerance, "the largest |A - B| that is right");
-
-  for (CLI::App* command : {&app, layer_norm, rms_norm, batch_norm, targets, compare}) {
-    command->add_option("--target", flags.target, "the instruction set to use, one of 'simdnorm targets'")->group("Common");
-    command->add_option("--threads", flags.threads, "at most this many; 0: as many as there are")
-        ->check(CLI::Range(0, std::numeric_limits<int32_t>::max()))
-        ->group("Common")
-        ->capture_default_str();
-    command->add_flag("--quiet", flags.quiet, "say nothing but errors")->group("Common");
-    command->set_help_flag("-h,--help", "print this")->group("Common");
-    command->set_version_flag("--version", std::string("simdnorm ") + simdnorm_version(), "print the version")->group("Common");
-  }
-
+  bool ok = true;
+  CLI::App app("Normalizes tensors in .npy files (float32, float16, bfloat16) with SIMD.", "simdnorm");
+  DeclareCommands(app, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -385,28 +625,27 @@ int Main(int argc, char** argv) {
     throw Failure(unknown.empty() ? e.what() + std::string(" (see --help)")
                                   : "unknown argument '" + unknown[0] + "' (see --help)");
   }
-  if (momentum->count() > 0 && !flags.running_mean && !flags.running_variance) {
-    throw Failure("--momentum requires --running-mean or --running-variance");
-  }
-
-  bool ok = true;
-  if (layer_norm->parsed()) NormalizeRows(flags, false);
-  if (rms_norm->parsed()) NormalizeRows(flags, true);
-  if (batch_norm->parsed()) BatchNorm(flags);
-  if (targets->parsed()) ListTargets();
-  if (compare->parsed()) ok = Compare(flags);
+  if (app.got_subcommand("layer-norm")) NormalizeRows(flags, false);
+  if (app.got_subcommand("rms-norm")) NormalizeRows(flags, true);
+  if (app.got_subcommand("batch-norm")) BatchNorm(flags);
+  if (app.got_subcommand("group-norm")) GroupNorm(flags, false);
+  if (app.got_subcommand("instance-norm")) GroupNorm(flags, true);
+  if (app.got_subcommand("fold-batch-norm")) FoldBatchNorm(flags);
+  if (app.got_subcommand("targets")) ListTargets();
+  if (app.got_subcommand("compare")) ok = Compare(flags);
   if (std::fflush(stdout) != 0) throw Failure("cannot write to standard output");
   return ok ? 0 : 1;
 }
 
 }  // namespace
+}  // namespace cli
 
 int main(int argc, char** argv) {
   // A closed pipe and a full quota are to come back as errors of write, which leave no temporary files behind.
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);
   try {
-    return Main(argc, argv);
+    return cli::Main(argc, argv);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "simdnorm: %s\n", e.what());
     return 2;

@@ -1,5 +1,6 @@
-// Kernels over channels that lie side by side, x [rows, channels]: batch norm in NHWC, and of [batch, features]. A vector's
-// lanes are channels; statistics run down the rows, so lanes are never merged with each other.
+// Kernels over channels that lie side by side: batch norm in NHWC, in blocked layouts and of [batch, features]; group norm in
+// NHWC; layer norm over an axis that is not the last. A vector's lanes are channels; statistics run down the rows, so lanes are
+// never merged with each other. Where channels share statistics (group norm), those of each are merged at the end, in double.
 //
 // Work goes in tiles of neighbouring channels and in blocks of rows, so that what is read of a row is adjacent while the
 // state of all the tile's channels stays in L1.
@@ -12,6 +13,7 @@
 
 #include "channels.h"
 #include "simd/moments-inl.h"
+#include "simd/stage-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
@@ -19,58 +21,170 @@ namespace HWY_NAMESPACE {
 
 static_assert(kStrip == kItems, "a strip's lanes are 16 channels");
 
-// A tile: channels [first, first + count), in at most kTileStrips strips of 16 of which the last may be ragged.
+// A tile: channels [first, first + count) of problem `outer`, in at most kTileStrips strips of 16 of which the last may be
+// ragged.
 struct Tile {
-  int64_t first, count;
+  int64_t outer, first, count;
   int64_t Strips() const { return (count + kItems - 1) / kItems; }
   int64_t Valid(int64_t strip) const { return HWY_MIN(kItems, count - strip * kItems); }
-  Tile Strip(int64_t strip) const { return {first + strip * kItems, Valid(strip)}; }
+  Tile Strip(int64_t strip) const { return {outer, first + strip * kItems, Valid(strip)}; }
 };
+
+// Calls visit(tile) for the tiles of channels [begin, end) of problem `outer`.
+template <class Visit>
+HWY_INLINE void ForEachTile(int64_t outer, int64_t begin, int64_t end, const Visit& visit) {
+  for (int64_t first = begin; first < end; first += kTile) visit(Tile{outer, first, HWY_MIN(kTile, end - first)});
+}
 
 // The lanes of a ragged strip that are no channels are worked on and not stored: so that they are not just anything.
 HWY_INLINE void ZeroRaggedStrip(const Tile& tile, Normalizers* normalizers) {
   if (tile.count % kItems != 0) normalizers[tile.Strips() - 1] = Normalizers();
 }
 
-template <class T, class TX>
-HWY_INLINE T ChannelPivot(const ChannelNorm& norm, int64_t channel) {
-  const TX* x = static_cast<const TX*>(norm.x) + channel;
-  return Pivot<T>(LoadScalar(x), LoadScalar(x + norm.rows / 2 * norm.channels),
-                  LoadScalar(x + (norm.rows - 1) * norm.channels));
+// ---- Rows: which count, and where they lie.
+
+HWY_INLINE int64_t SampleOf(const ChannelNorm& norm, const Tile& tile, int64_t sample) {
+  return norm.outer_is_sample ? tile.outer : sample;
 }
 
-template <class T, class TX>
-HWY_INLINE void AddRows(const TX* x, int64_t stride, int64_t valid, int64_t before, int64_t count, LaneMoments<T>& state) {
-  const StripTag<T> d;
-  if (valid == kItems) {
-    AddStrips<true, true>(d, x, stride, kStrip, static_cast<size_t>(before), static_cast<size_t>(count), state);
-  } else {
-    AddStrips<true, false>(d, x, stride, static_cast<size_t>(valid), static_cast<size_t>(before), static_cast<size_t>(count),
-                           state);
+// Of the tile's first channel in a row.
+template <class Tensor>
+HWY_INLINE int64_t RowOffset(const Tensor& tensor, const Tile& tile, int64_t sample, int64_t row) {
+  return tile.outer * tensor.outer_stride + sample * tensor.plane_stride + row * tensor.stride + tile.first;
+}
+
+// How many rows count for the tile's channels.
+HWY_INLINE int64_t CountRows(const ChannelNorm& norm, const Tile& tile) {
+  if (norm.validity.All()) return norm.Rows();
+  int64_t count = 0;
+  for (int64_t sample = 0; sample < norm.samples; ++sample) count += norm.validity.Count(SampleOf(norm, tile, sample));
+  return count;
+}
+
+// Walks the rows that count, in their order.
+class RowCursor {
+ public:
+  RowCursor(const ChannelNorm& norm, const Tile& tile, int64_t first) : norm_(norm), tile_(tile) {
+    if (norm.validity.All()) {
+      sample_ = first / norm.rows, row_ = first % norm.rows;
+    } else {
+      while (first > 0) {
+        int64_t sample, row;
+        first -= Next(first, &sample, &row);
+      }
+    }
+  }
+
+  // The next run of at most `most` rows that lie in regular distance. -> how many
+  int64_t Next(int64_t most, int64_t* sample, int64_t* row) {
+    for (;;) {
+      if (row_ == norm_.rows) row_ = 0, ++sample_;
+      bool valid;
+      const int64_t end =
+          norm_.validity.RunEnd(SampleOf(norm_, tile_, sample_), row_, HWY_MIN(norm_.rows, row_ + most), &valid);
+      *sample = sample_, *row = row_;
+      row_ = end;
+      if (valid) return end - *row;
+    }
+  }
+
+ private:
+  const ChannelNorm& norm_;
+  const Tile& tile_;
+  int64_t sample_ = 0, row_ = 0;
+};
+
+// Values of a tile, row by row, as f32.
+struct RowValues {
+  const float* values;
+  int64_t stride;
+};
+
+// Widens rows of x, `stride` elements apart, to rows of `count` in the stage. -> behind them
+HWY_NOINLINE inline float* StageRows(const Input& tensor, int64_t offset, int64_t count, int64_t rows, float* stage) {
+  if (count == tensor.stride) count *= rows, rows = 1;
+  for (int64_t row = 0; row < rows; ++row, stage += count) {
+    WidenSpan(tensor.At(offset + row * tensor.stride), tensor.dtype, stage, count);
+  }
+  return stage;
+}
+
+// The cursor's next `rows` rows: where they are, if they are f32 in regular distance; else in the stage.
+HWY_INLINE RowValues SourceRows(const ChannelNorm& norm, const Tile& tile, RowCursor& cursor, int64_t rows, float* stage) {
+  int64_t sample, row, n = cursor.Next(rows, &sample, &row);
+  int64_t offset = RowOffset(norm.x, tile, sample, row);
+  if (HWY_LIKELY(n == rows && norm.XIsDirect())) return {static_cast<const float*>(norm.x.data) + offset, norm.x.stride};
+  for (float* end = stage;;) {
+    end = StageRows(norm.x, offset, tile.count, n, end);
+    if ((rows -= n) == 0) return {stage, tile.count};
+    n = cursor.Next(rows, &sample, &row);
+    offset = RowOffset(norm.x, tile, sample, row);
   }
 }
 
-// Moments of the tile's channels over groups [begin, end) of the row chunks: emit(group, strip, moments).
-template <class T, class TX, class Emit>
-HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end, const Emit& emit) {
-  constexpr int64_t kRowBlock = 4 * kBlock;
-  const Grouping grouping = norm.Chunks();
+// ---- Statistics.
+
+// Of each of the tile's channels: first, middle and last of the values that count.
+template <class T>
+struct TilePivots {
+  alignas(64) T of[kTile];
+};
+
+template <class T, bool kCentred>
+HWY_NOINLINE void FindPivots(const ChannelNorm& norm, const Tile& tile, int64_t count, TilePivots<T>& pivots) {
+  for (int64_t c = 0; c < tile.count; ++c) pivots.of[c] = 0;
+  if constexpr (kCentred) {
+    float values[3][kTile];
+    const int64_t rows[3] = {0, count / 2, count - 1};
+    for (int i = 0; i < 3; ++i) {
+      int64_t sample, row;
+      RowCursor(norm, tile, rows[i]).Next(1, &sample, &row);
+      StageRows(norm.x, RowOffset(norm.x, tile, sample, row), tile.count, 1, values[i]);
+    }
+    for (int64_t c = 0; c < tile.count; ++c) {
+      pivots.of[c] = Pivot<T>(values[0][c], values[1][c], values[2][c]);
+    }
+  }
+}
+
+template <bool kCentred, class T>
+HWY_INLINE void AddRows(const RowValues& x, int64_t strip, int64_t valid, int64_t before, int64_t count,
+                        LaneMoments<T>& state) {
+  const StripTag<T> d;
+  const float* values = x.values + strip * kItems;
+  if (valid == kItems) {
+    AddStrips<kCentred, true>(d, values, x.stride, kStrip, static_cast<size_t>(before), static_cast<size_t>(count), state);
+  } else {
+    AddStrips<kCentred, false>(d, values, x.stride, static_cast<size_t>(valid), static_cast<size_t>(before),
+                               static_cast<size_t>(count), state);
+  }
+}
+
+// Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments).
+template <class T, bool kCentred, class Emit>
+HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
+                               int64_t begin, int64_t end, const Emit& emit) {
+  // So many rows at a time that they are still in L1 for the tile's last strip: 32 KiB, or the stage.
+  constexpr int64_t kStageElements = 2 * kBlock * kTile;
+  const bool direct = norm.XIsDirect() && norm.validity.All() && norm.samples == 1;
+  const int64_t block = HWY_MIN(kChunkRows, (direct ? 2 : 1) * kStageElements / tile.count / kBlock * kBlock);
+  const Grouping grouping = norm.Chunks(count);
+  alignas(64) float stage[kStageElements];
   LaneMoments<T> lanes[kTileStrips];
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     lanes[s].Start(0);
-    for (int64_t l = 0; l < tile.Valid(s); ++l) lanes[s].pivot[l] = ChannelPivot<T, TX>(norm, tile.first + s * kItems + l);
+    for (int64_t l = 0; l < tile.Valid(s); ++l) lanes[s].pivot[l] = pivots.of[s * kItems + l];
   }
+  RowCursor cursor(norm, tile, begin * grouping.group_size * kChunkRows);
   for (int64_t group = begin; group < end; ++group) {
     MomentsOf<kItems> moments[kTileStrips];
     const int64_t last_chunk = HWY_MIN((group + 1) * grouping.group_size, grouping.chunks);
     for (int64_t chunk = group * grouping.group_size; chunk < last_chunk; ++chunk) {
-      const int64_t rows = HWY_MIN(kChunkRows, norm.rows - chunk * kChunkRows);
-      const TX* x = static_cast<const TX*>(norm.x) + chunk * kChunkRows * norm.channels + tile.first;
-      for (int64_t row = 0; row < rows; row += kRowBlock) {
-        for (int64_t s = 0; s < tile.Strips(); ++s) {
-          AddRows(x + row * norm.channels + s * kItems, norm.channels, tile.Valid(s), row, HWY_MIN(kRowBlock, rows - row),
-                  lanes[s]);
-        }
+      const int64_t rows = HWY_MIN(kChunkRows, count - chunk * kChunkRows);
+      for (int64_t row = 0; row < rows; row += block) {
+        const int64_t n = HWY_MIN(block, rows - row);
+        const RowValues x = SourceRows(norm, tile, cursor, n, stage);
+        for (int64_t s = 0; s < tile.Strips(); ++s) AddRows<kCentred>(x, s, tile.Valid(s), row, n, lanes[s]);
       }
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         MergeMoments(
@@ -82,22 +196,18 @@ HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_
   }
 }
 
-template <class T, class TX>
-HWY_INLINE void FinishStrip(const ChannelNorm& norm, const Tile& tile, int64_t s, const MomentsOf<kItems>& total,
-                            Normalizers& normalizers) {
-  T pivots[kItems];
-  for (int64_t i = 0; i < tile.Valid(s); ++i) pivots[i] = ChannelPivot<T, TX>(norm, tile.first + s * kItems + i);
-  Finish(total, pivots, tile.Valid(s), norm.epsilon, normalizers, 0);
-}
-
-// The normalizers of the tile's channels from moments gathered in T. Not inline: a large frame.
-template <class T, class TX>
-HWY_NOINLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, Normalizers* normalizers) {
-  MomentsOf<kItems> totals[kTileStrips];
-  ChannelMoments<T, TX>(norm, tile, 0, norm.Chunks().groups,
-                        [&](int64_t /*group*/, int64_t s, const MomentsOf<kItems>& moments)
-                            HWY_ATTR { MergeMoments(totals[s], moments, tile.Valid(s)); });
-  for (int64_t s = 0; s < tile.Strips(); ++s) FinishStrip<T, TX>(norm, tile, s, totals[s], normalizers[s]);
+// The normalizers of the tile's channels, each by its own statistics, from moments gathered in T; and those moments, which
+// begin as none, and their pivots. Not inline: a large frame.
+template <class T, bool kCentred>
+HWY_NOINLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, MomentsOf<kItems>* totals,
+                                    TilePivots<T>& pivots, Normalizers* normalizers) {
+  FindPivots<T, kCentred>(norm, tile, count, pivots);
+  ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.Chunks(count).groups,
+                              [&](int64_t /*group*/, int64_t s, const MomentsOf<kItems>& moments)
+                                  HWY_ATTR { MergeMoments(totals[s], moments, tile.Valid(s)); });
+  for (int64_t s = 0; s < tile.Strips(); ++s) {
+    Finish(totals[s], pivots.of + s * kItems, tile.Valid(s), norm.epsilon, normalizers[s], 0);
+  }
 }
 
 HWY_INLINE bool AnyInDouble(const Normalizers& normalizers, int64_t count) {
@@ -106,30 +216,88 @@ HWY_INLINE bool AnyInDouble(const Normalizers& normalizers, int64_t count) {
   return any;
 }
 
+HWY_INLINE void CopyNormalizer(const Normalizers& from, int64_t i, Normalizers& to, int64_t j) {
+  to.mean[j] = from.mean[i];
+  to.variance[j] = from.variance[i];
+  to.rstd_double[j] = from.rstd_double[i];
+  to.mean_high[j] = from.mean_high[i];
+  to.offset[j] = from.offset[i];
+  to.rstd[j] = from.rstd[i];
+  to.in_double[j] = from.in_double[i];
+}
+
 // Takes what was gathered again in double for those channels of a strip that asked for it; the others keep what they have.
 HWY_INLINE void TakeMended(const Normalizers& mended, int64_t count, Normalizers& normalizers) {
   for (int64_t i = 0; i < count; ++i) {
-    if (!normalizers.in_double[i]) continue;
-    normalizers.mean[i] = mended.mean[i];
-    normalizers.variance[i] = mended.variance[i];
-    normalizers.rstd_double[i] = mended.rstd_double[i];
-    normalizers.mean_high[i] = mended.mean_high[i];
-    normalizers.offset[i] = mended.offset[i];
-    normalizers.rstd[i] = mended.rstd[i];
-    normalizers.in_double[i] = mended.in_double[i];
+    if (normalizers.in_double[i]) CopyNormalizer(mended, i, normalizers, i);
   }
 }
 
-// Gathers again in double, strip by strip, where a channel asks for it.
-template <class TX>
-HWY_INLINE void MendNormalizers(const ChannelNorm& norm, const Tile& tile, Normalizers* normalizers) {
+// The normalizers of the tile's channels; again in double, strip by strip, where a channel asks for it.
+template <bool kCentred>
+HWY_NOINLINE void NormalizersOfChannels(const ChannelNorm& norm, const Tile& tile, int64_t count, Normalizers* normalizers) {
+  {
+    MomentsOf<kItems> totals[kTileStrips];
+    TilePivots<float> pivots;
+    NormalizersOfTile<float, kCentred>(norm, tile, count, totals, pivots, normalizers);
+  }
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (HWY_LIKELY(!AnyInDouble(normalizers[s], tile.Valid(s)))) continue;
+    MomentsOf<kItems> total;
+    TilePivots<double> pivots;
     Normalizers mended;
-    NormalizersOfTile<double, TX>(norm, tile.Strip(s), &mended);
+    NormalizersOfTile<double, kCentred>(norm, tile.Strip(s), count, &total, pivots, &mended);
     TakeMended(mended, tile.Valid(s), normalizers[s]);
   }
 }
+
+// The normalizers of the groups of channels [first, end) of a problem, at most kTile channels or one group, from moments
+// gathered in T: those of each group's channels, merged in double in their order. It is to be trusted if those of all its
+// channels are.
+template <class T>
+HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, int64_t count,
+                               Normalizers* normalizers) {
+  constexpr int64_t kMaxGroupsOfTile = kTile / 2;  // groups have 2 channels at least
+  Moments groups[kMaxGroupsOfTile];
+  bool trusted[kMaxGroupsOfTile];
+  const int64_t num_groups = (end - first) / norm.channels_per_group;
+  for (int64_t g = 0; g < num_groups; ++g) trusted[g] = true;
+  ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
+    MomentsOf<kItems> totals[kTileStrips];
+    TilePivots<T> pivots;
+    Normalizers of_channels[kTileStrips];
+    NormalizersOfTile<T, true>(norm, tile, count, totals, pivots, of_channels);
+    for (int64_t c = 0; c < tile.count; ++c) {
+      const int64_t g = (tile.first - first + c) / norm.channels_per_group, l = c % kItems;
+      const MomentsOf<kItems>& channel = totals[c / kItems];
+      MergeMoments(
+          groups[g], channel.count, 1, [&](int64_t /*item*/) { return static_cast<double>(pivots.of[c]) + channel.mean[l]; },
+          [&](int64_t /*item*/) { return channel.m2[l]; });
+      trusted[g] = trusted[g] && !of_channels[c / kItems].in_double[l];
+    }
+  });
+  for (int64_t g = 0; g < num_groups; ++g) {
+    const double pivot = 0;
+    Normalizers& strip = normalizers[g / kItems];
+    Finish(groups[g], &pivot, 1, norm.epsilon, strip, g % kItems);
+    if (sizeof(T) == sizeof(float)) strip.in_double[g % kItems] = !trusted[g];
+  }
+}
+
+// The same; again in double for each group that asks for it.
+HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, int64_t count,
+                                    Normalizers* normalizers) {
+  GatherGroups<float>(norm, outer, first, end, count, normalizers);
+  for (int64_t g = 0; first < end; first += norm.channels_per_group, ++g) {
+    Normalizers& strip = normalizers[g / kItems];
+    if (HWY_LIKELY(!strip.in_double[g % kItems])) continue;
+    Normalizers mended;
+    GatherGroups<double>(norm, outer, first, first + norm.channels_per_group, count, &mended);
+    CopyNormalizer(mended, 0, strip, g % kItems);
+  }
+}
+
+// ---- Writes.
 
 // Scale and shift of a strip's channels, beyond the last of them 0.
 struct StripParameters {
@@ -137,59 +305,68 @@ struct StripParameters {
   alignas(64) float shift[kItems] = {};
 };
 
-template <class TS>
 HWY_INLINE void LoadParameters(const ChannelNorm& norm, const Tile& tile, StripParameters* parameters) {
-  const TS* scale = static_cast<const TS*>(norm.scale);
-  const TS* shift = static_cast<const TS*>(norm.shift);
+  const int64_t first = tile.outer * norm.first_channel_stride + tile.first;
   for (int64_t c = 0; c < tile.count; ++c) {
     StripParameters& strip = parameters[c / kItems];
-    strip.scale[c % kItems] = scale ? LoadScalar(scale + tile.first + c) : 1.0f;
-    strip.shift[c % kItems] = shift ? LoadScalar(shift + tile.first + c) : 0.0f;
+    strip.scale[c % kItems] = ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, first + c, 1);
+    strip.shift[c % kItems] = ParameterAt(norm.shift, norm.scale_dtype, 0, first + c, 0);
   }
 }
 
-// Some rows of a strip with channels in double among its own: both ways, and each channel takes its own.
-template <class TX, class TY>
-HWY_NOINLINE void WriteMixedStrip(const TX* x, TY* y, int64_t stride, int64_t rows, int64_t valid, const Normalizers& norm,
-                                  const StripParameters& strip) {
+// Rows of a strip with channels in double among its own: both ways, and each channel takes its own.
+template <bool kCentred>
+HWY_NOINLINE void WriteMixedStrip(const RowValues& x, float* y, int64_t y_stride, int64_t rows, int64_t valid,
+                                  const Normalizers& norm, const StripParameters* strips, int64_t next_strip) {
   const StripTag<float> d;
   const StripTag<double> dd;
-  alignas(64) double scale[kItems], shift[kItems];
-  for (int64_t i = 0; i < kItems; ++i) scale[i] = strip.scale[i], shift[i] = strip.shift[i];
-  const auto write = [&](auto tag, const TX* from, const auto* mean, const auto* offset, const auto* rstd, const auto* scale_of,
-                         const auto* shift_of, TY* out) HWY_ATTR {
+  const auto write = [&](auto tag, const float* from, const auto* mean, const auto* offset, const auto* rstd,
+                         const auto* scale_of, const auto* shift_of, float* out) HWY_ATTR {
     for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(tag)) {
       const size_t n = HWY_MIN(hn::Lanes(tag), static_cast<size_t>(valid) - l);
       const auto low = offset ? hn::Load(tag, offset + l) : hn::Zero(tag);
-      const auto centred = hn::Sub(LoadFirst(tag, from + l, n), hn::Load(tag, mean + l));
-      const auto v = hn::MulAdd(centred, hn::Load(tag, rstd + l), low);
+      auto v = LoadFirst(tag, from + l, n);
+      if constexpr (kCentred) {
+        v = hn::MulAdd(hn::Sub(v, hn::Load(tag, mean + l)), hn::Load(tag, rstd + l), low);
+      } else {
+        v = hn::Mul(v, hn::Load(tag, rstd + l));
+      }
       StoreFirst(hn::MulAdd(v, hn::Load(tag, scale_of + l), hn::Load(tag, shift_of + l)), tag, out + l, n);
     }
   };
-  for (int64_t row = 0; row < rows; ++row) {
-    alignas(64) TY in_float[kItems], in_double[kItems];
-    const TX* from = x + row * stride;
-    write(d, from, norm.mean_high, norm.offset, norm.rstd, strip.scale, strip.shift, in_float);
+  for (int64_t row = 0; row < rows; ++row, strips += next_strip) {
+    alignas(64) float in_float[kItems], in_double[kItems];
+    alignas(64) double scale[kItems], shift[kItems];
+    for (int64_t i = 0; i < kItems; ++i) scale[i] = strips->scale[i], shift[i] = strips->shift[i];
+    const float* from = x.values + row * x.stride;
+    write(d, from, norm.mean_high, norm.offset, norm.rstd, strips->scale, strips->shift, in_float);
     write(dd, from, norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, scale, shift, in_double);
-    for (int64_t i = 0; i < valid; ++i) y[row * stride + i] = norm.in_double[i] ? in_double[i] : in_float[i];
+    for (int64_t i = 0; i < valid; ++i) y[row * y_stride + i] = norm.in_double[i] ? in_double[i] : in_float[i];
   }
 }
 
-// The same rows of a strip one after the other, its normalizers and parameters in registers.
-template <bool kAllLanes, class TX, class TY>
-HWY_INLINE void WriteStrip(const TX* x, TY* y, int64_t stride, int64_t rows, int64_t valid, const Normalizers& norm,
-                           const StripParameters& strip) {
+// The same rows of a strip one after the other, its normalizers and parameters in registers. By row, strips[row].scale[0] and
+// .shift[0] are those of a row; else strips->scale and ->shift those of the channels.
+template <bool kCentred, bool kAllLanes, bool kByRow>
+HWY_INLINE void WriteStrip(const RowValues& x, float* y, int64_t y_stride, int64_t rows, int64_t valid, const Normalizers& norm,
+                           const StripParameters* strips) {
   const StripTag<float> d;
   const size_t end = kAllLanes ? kStrip : static_cast<size_t>(valid);
   for (size_t l = 0; l < end; l += hn::Lanes(d)) {
     const size_t n = HWY_MIN(hn::Lanes(d), end - l);
     const auto mean = hn::Load(d, norm.mean_high + l), offset = hn::Load(d, norm.offset + l), rstd = hn::Load(d, norm.rstd + l);
-    const auto scale = hn::Load(d, strip.scale + l), shift = hn::Load(d, strip.shift + l);
+    auto scale = hn::Load(d, strips->scale + l), shift = hn::Load(d, strips->shift + l);
     for (int64_t row = 0; row < rows; ++row) {
-      const TX* from = x + row * stride + l;
-      TY* to = y + row * stride + l;
-      const auto v = kAllLanes ? LoadElements(d, from) : LoadFirst(d, from, n);
-      const auto result = hn::MulAdd(hn::MulAdd(hn::Sub(v, mean), rstd, offset), scale, shift);
+      const float* from = x.values + row * x.stride + l;
+      float* to = y + row * y_stride + l;
+      if constexpr (kByRow) scale = hn::Set(d, strips[row].scale[0]), shift = hn::Set(d, strips[row].shift[0]);
+      auto v = kAllLanes ? LoadElements(d, from) : LoadFirst(d, from, n);
+      if constexpr (kCentred) {
+        v = hn::MulAdd(hn::Sub(v, mean), rstd, offset);
+      } else {
+        v = hn::Mul(v, rstd);
+      }
+      const auto result = hn::MulAdd(v, scale, shift);
       if constexpr (kAllLanes) {
         StoreElements(result, d, to);
       } else {
@@ -199,129 +376,265 @@ HWY_INLINE void WriteStrip(const TX* x, TY* y, int64_t stride, int64_t rows, int
   }
 }
 
-// Rows [begin, end) of the tile's channels.
-template <class TX, class TY, class TS>
-HWY_INLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
-                          const Normalizers* normalizers) {
-  constexpr int64_t kWriteRows = 8;
-  StripParameters parameters[kTileStrips];
-  bool mixed[kTileStrips];
-  LoadParameters<TS>(norm, tile, parameters);
-  for (int64_t s = 0; s < tile.Strips(); ++s) mixed[s] = AnyInDouble(normalizers[s], tile.Valid(s));
-  for (int64_t row = begin; row < end; row += kWriteRows) {
-    const int64_t rows = HWY_MIN(kWriteRows, end - row);
-    for (int64_t s = 0; s < tile.Strips(); ++s) {
-      const int64_t at = row * norm.channels + tile.first + s * kItems, valid = tile.Valid(s);
-      const TX* x = static_cast<const TX*>(norm.x) + at;
-      TY* y = static_cast<TY*>(norm.y) + at;
-      if (HWY_UNLIKELY(mixed[s])) {
-        WriteMixedStrip(x, y, norm.channels, rows, valid, normalizers[s], parameters[s]);
-      } else if (valid == kItems) {
-        WriteStrip<true>(x, y, norm.channels, rows, valid, normalizers[s], parameters[s]);
+constexpr int64_t kWriteRows = 8;  // of a whole tile; more of a narrower one
+
+// A few rows of a tile, from x to y in f32.
+template <bool kCentred>
+HWY_INLINE void WriteTile(const RowValues& x, float* y, int64_t y_stride, int64_t rows, const Tile& tile,
+                          const Normalizers* normalizers, const bool* mixed, const StripParameters* strips, bool by_row) {
+  for (int64_t s = 0; s < tile.Strips(); ++s) {
+    const RowValues from = {x.values + s * kItems, x.stride};
+    float* to = y + s * kItems;
+    const int64_t valid = tile.Valid(s);
+    const StripParameters* of_strip = by_row ? strips : strips + s;
+    if (HWY_UNLIKELY(mixed[s])) {
+      WriteMixedStrip<kCentred>(from, to, y_stride, rows, valid, normalizers[s], of_strip, by_row ? 1 : 0);
+    } else if (by_row) {
+      if (valid == kItems) {
+        WriteStrip<kCentred, true, true>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
       } else {
-        WriteStrip<false>(x, y, norm.channels, rows, valid, normalizers[s], parameters[s]);
+        WriteStrip<kCentred, false, true>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
       }
+    } else if (valid == kItems) {
+      WriteStrip<kCentred, true, false>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
+    } else {
+      WriteStrip<kCentred, false, false>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
     }
   }
 }
 
-// Calls visit(tile) for the tiles of channels [begin, end).
-template <class Visit>
-HWY_INLINE void ForEachTile(int64_t begin, int64_t end, const Visit& visit) {
-  constexpr int64_t kTile = kTileStrips * kItems;
-  for (int64_t first = begin; first < end; first += kTile) visit(Tile{first, HWY_MIN(kTile, end - first)});
-}
-
-HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, const Normalizers* normalizers) {
-  for (int64_t s = 0; s < tile.Strips(); ++s) {
-    SaveStatistics(norm.outputs, tile.first + s * kItems, tile.Valid(s), norm.rows, normalizers[s]);
+// Takes `rows` rows of the tile's f32 results to y.
+HWY_NOINLINE inline void FinishRows(const ChannelNorm& norm, const Tile& tile, int64_t sample, int64_t row, int64_t rows,
+                                    float* values, int64_t stride) {
+  const int64_t y_offset = RowOffset(norm.y, tile, sample, row), residual_offset = RowOffset(norm.residual, tile, sample, row);
+  int64_t n = tile.count;
+  if (stride == n && norm.y.stride == n && (!norm.residual || norm.residual.stride == n)) n *= rows, rows = 1;
+  for (int64_t r = 0; r < rows; ++r) {
+    const void* residual = norm.residual ? norm.residual.At(residual_offset + r * norm.residual.stride) : nullptr;
+    ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, nullptr, SIMDNORM_F32, values + r * stride, n);
+    StoreSpan(norm.epilogue, values + r * stride, n, norm.y.At(y_offset + r * norm.y.stride), norm.y.dtype, 0);
   }
 }
 
-// Kernel of a ChannelNorm: unit u is the strip of channels from 16 u on, all of its rows.
-template <class TX, class TY, class TS>
-void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
-  const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
-  ForEachTile(begin * kItems, HWY_MIN(end * kItems, norm.channels), [&](const Tile& tile) HWY_ATTR {
+// Zeros for `count` channels from `first` of the tile's on, in some rows.
+HWY_NOINLINE inline void ZeroRows(const ChannelNorm& norm, const Tile& tile, int64_t first, int64_t count, int64_t sample,
+                                  int64_t row, int64_t rows) {
+  const int64_t offset = RowOffset(norm.y, tile, sample, row) + first;
+  for (int64_t r = 0; r < rows; ++r) {
+    StoreZeros(norm.epilogue, count, norm.y.At(offset + r * norm.y.stride), norm.y.dtype);
+  }
+}
+
+// Rows [begin, end) of the tile's channels, counted through all samples.
+template <bool kCentred>
+HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
+                            const Normalizers* normalizers) {
+  alignas(64) float source[kWriteRows * kTile], results[kWriteRows * kTile];
+  StripParameters parameters[kTileStrips];
+  static_assert(kTileStrips >= kWriteRows, "by row, there is one for each row");
+  bool mixed[kTileStrips];
+  const bool by_row = norm.parameters_by_row;
+  const int64_t rows_at_once = by_row ? kWriteRows : kWriteRows * kTile / tile.count;
+  const bool at_y = norm.YIsDirect(), plain = at_y && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION;
+  const int64_t first_parameter = norm.rows_per_scale == 0 ? 0 : tile.outer / norm.rows_per_scale * norm.scale_stride;
+  if (!by_row) LoadParameters(norm, tile, parameters);
+  for (int64_t s = 0; s < tile.Strips(); ++s) mixed[s] = AnyInDouble(normalizers[s], tile.Valid(s));
+  // The channels that fill up a block are its last tile's.
+  const int64_t filling = tile.first + tile.count == norm.Channels(tile.outer) ? norm.width - (tile.first + tile.count) : 0;
+
+  int64_t sample = begin / norm.rows, row = begin % norm.rows, left = end - begin;
+  for (int64_t n; left > 0; left -= n, row += n) {
+    if (row == norm.rows) row = 0, ++sample;
+    bool valid;
+    n = norm.validity.RunEnd(SampleOf(norm, tile, sample), row, HWY_MIN(norm.rows, row + left), &valid) - row;
+    if (!valid) {
+      if (norm.validity.padding == SIMDNORM_PADDING_ZERO) ZeroRows(norm, tile, 0, tile.count + filling, sample, row, n);
+      continue;
+    }
+    for (int64_t at = row; at < row + n; at += rows_at_once) {
+      const int64_t rows = HWY_MIN(rows_at_once, row + n - at), x_offset = RowOffset(norm.x, tile, sample, at);
+      RowValues x = {static_cast<const float*>(norm.x.data) + x_offset, norm.x.stride};
+      if (!norm.XIsDirect()) {
+        StageRows(norm.x, x_offset, tile.count, rows, source);
+        x = {source, tile.count};
+      }
+      float* y = at_y ? static_cast<float*>(norm.y.data) + RowOffset(norm.y, tile, sample, at) : results;
+      const int64_t y_stride = at_y ? norm.y.stride : tile.count;
+      for (int64_t r = 0; by_row && r < rows; ++r) {
+        for (int64_t i = 0; i < kItems; ++i) {
+          parameters[r].scale[i] = ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, first_parameter + at + r, 1);
+          parameters[r].shift[i] = ParameterAt(norm.shift, norm.scale_dtype, 0, first_parameter + at + r, 0);
+        }
+      }
+      WriteTile<kCentred>(x, y, y_stride, rows, tile, normalizers, mixed, parameters, by_row);
+      if (!plain) FinishRows(norm, tile, sample, at, rows, y, y_stride);
+    }
+    if (filling != 0) ZeroRows(norm, tile, tile.count, filling, sample, row, n);
+  }
+}
+
+HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, int64_t items, int64_t first, int64_t count,
+                         const Normalizers* normalizers) {
+  first += tile.outer * norm.first_statistic_stride;
+  for (int64_t i = 0; i < items; i += kItems) {
+    SaveStatistics(norm.outputs, first + i, HWY_MIN(kItems, items - i), count, normalizers[i / kItems]);
+  }
+}
+
+// ---- Kernels.
+
+// Channels [first, end) of a problem by statistics of their own.
+template <bool kCentred>
+HWY_INLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
+  ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
     Normalizers normalizers[kTileStrips];
     ZeroRaggedStrip(tile, normalizers);
-    NormalizersOfTile<float, TX>(norm, tile, normalizers);
-    MendNormalizers<TX>(norm, tile, normalizers);
-    SaveTile(norm, tile, normalizers);
-    WriteRows<TX, TY, TS>(norm, tile, 0, norm.rows, normalizers);
+    const int64_t count = CountRows(norm, tile);
+    if (count == 0) {
+      for (Normalizers& strip : normalizers) strip = NoValues();
+    } else {
+      NormalizersOfChannels<kCentred>(norm, tile, count, normalizers);
+    }
+    SaveTile(norm, tile, tile.count, tile.first, count, normalizers);
+    WriteRows<kCentred>(norm, tile, 0, norm.Rows(), normalizers);
   });
 }
 
+// Channels [first, end) of a problem, whole groups, by statistics of their groups.
+HWY_INLINE void NormalizeGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
+  // Whole groups that fit a tile, or a group of more than one.
+  const int64_t step = HWY_MAX(1, kTile / norm.channels_per_group) * norm.channels_per_group;
+  for (int64_t begin = first; begin < end; begin += step) {
+    const int64_t last = HWY_MIN(end, begin + step), group = begin / norm.channels_per_group;
+    Normalizers of_groups[kTileStrips / 2];
+    const Tile all = {outer, begin, last - begin};
+    const int64_t count = CountRows(norm, all);
+    if (count == 0) {
+      for (Normalizers& strip : of_groups) strip = NoValues();
+    } else {
+      NormalizersOfGroups(norm, outer, begin, last, count, of_groups);
+    }
+    SaveTile(norm, all, (last - begin) / norm.channels_per_group, group, count * norm.channels_per_group, of_groups);
+    ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR {
+      Normalizers normalizers[kTileStrips];
+      ZeroRaggedStrip(tile, normalizers);
+      for (int64_t c = 0; c < tile.count; ++c) {
+        const int64_t g = (tile.first + c) / norm.channels_per_group - group;
+        CopyNormalizer(of_groups[g / kItems], g % kItems, normalizers[c / kItems], c % kItems);
+      }
+      WriteRows<true>(norm, tile, 0, norm.Rows(), normalizers);
+    });
+  }
+}
+
+// Kernel of a ChannelNorm: units are UnitChannels(norm) channels, all of their rows; those of the first problem, of the second,
+// ...
+template <bool kCentred>
+void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
+  const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
+  const int64_t unit_channels = UnitChannels(norm), units = UnitsPerOuter(norm);
+  for (int64_t unit = begin; unit < end;) {
+    const int64_t outer = unit / units, next = HWY_MIN(end, (outer + 1) * units);
+    const int64_t first = (unit - outer * units) * unit_channels;
+    const int64_t last = HWY_MIN((next - outer * units) * unit_channels, norm.Channels(outer));
+    if (norm.channels_per_group == 1) {
+      NormalizeTiles<kCentred>(norm, outer, first, last);
+    } else if constexpr (kCentred) {
+      NormalizeGroups(norm, outer, first, last);
+    }
+    unit = next;
+  }
+}
+
 // Kernel of a SharedChannels: unit u is group u of the row chunks.
-template <class TX>
+template <bool kCentred>
 void SharedChannelMoments(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  const Tile tile = {shared.first, shared.count};
+  const ChannelNorm& norm = *shared.norm;
+  const Tile tile = {0, shared.first, shared.count};
   if (!shared.in_double) {
-    ChannelMoments<float, TX>(*shared.norm, tile, begin, end, [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
-      shared.moments[group * kSharedTileStrips + s] = moments;
-    });
+    TilePivots<float> pivots;
+    FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
+    ChannelMoments<float, kCentred>(norm, tile, norm.Rows(), pivots, begin, end,
+                                    [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
+                                      shared.moments[group * kSharedTileStrips + s] = moments;
+                                    });
     return;
   }
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (!AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
-    ChannelMoments<double, TX>(*shared.norm, tile.Strip(s), begin, end,
-                               [&](int64_t group, int64_t /*strip*/, const MomentsOf<kItems>& moments) {
-                                 shared.moments[group * kSharedTileStrips + s] = moments;
-                               });
+    const Tile strip = tile.Strip(s);
+    TilePivots<double> pivots;
+    FindPivots<double, kCentred>(norm, strip, norm.Rows(), pivots);
+    ChannelMoments<double, kCentred>(norm, strip, norm.Rows(), pivots, begin, end,
+                                     [&](int64_t group, int64_t /*strip*/, const MomentsOf<kItems>& moments) {
+                                       shared.moments[group * kSharedTileStrips + s] = moments;
+                                     });
   }
 }
 
 // Kernel of a SharedChannels, one unit: moments become normalizers.
-template <class TX>
+template <bool kCentred>
 void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const ChannelNorm& norm = *shared.norm;
-  const Tile tile = {shared.first, shared.count};
+  const Tile tile = {0, shared.first, shared.count};
+  TilePivots<float> pivots;
+  FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
   if (!shared.in_double) ZeroRaggedStrip(tile, shared.normalizers);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (shared.in_double && !AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
     MomentsOf<kItems> total;
-    for (int64_t group = 0; group < norm.Chunks().groups; ++group) {
+    for (int64_t group = 0; group < norm.Chunks(norm.Rows()).groups; ++group) {
       MergeMoments(total, shared.moments[group * kSharedTileStrips + s], tile.Valid(s));
     }
     if (!shared.in_double) {
-      FinishStrip<float, TX>(norm, tile, s, total, shared.normalizers[s]);
+      Finish(total, pivots.of + s * kItems, tile.Valid(s), norm.epsilon, shared.normalizers[s], 0);
     } else {
+      double in_double[kItems];
+      for (int64_t i = 0; i < tile.Valid(s); ++i) in_double[i] = static_cast<double>(pivots.of[s * kItems + i]);
       Normalizers mended;
-      FinishStrip<double, TX>(norm, tile, s, total, mended);
+      Finish(total, in_double, tile.Valid(s), norm.epsilon, mended, 0);
       TakeMended(mended, tile.Valid(s), shared.normalizers[s]);
     }
   }
 }
 
 // Kernel of a SharedChannels, one unit: hands out the statistics.
-template <class TX>
-void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end*/) {
+inline void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  SaveTile(*shared.norm, Tile{shared.first, shared.count}, shared.normalizers);
+  const Tile tile = {0, shared.first, shared.count};
+  SaveTile(*shared.norm, tile, tile.count, tile.first, shared.norm->Rows(), shared.normalizers);
 }
 
 // Kernel of a SharedChannels: units are rows.
-template <class TX, class TY, class TS>
+template <bool kCentred>
 void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  WriteRows<TX, TY, TS>(*shared.norm, Tile{shared.first, shared.count}, begin, end, shared.normalizers);
+  WriteRows<kCentred>(*shared.norm, Tile{0, shared.first, shared.count}, begin, end, shared.normalizers);
 }
 
-// Kernel of a ChannelNorm with given statistics: units are the rows of the first tile of channels, then of the second, ...
-template <class TX, class TY, class TS>
-void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
+template <bool kCentred>
+ChannelKernels MakeChannelKernels() {
+  return {NormalizeChannels<kCentred>, SharedChannelMoments<kCentred>, SharedChannelFinish<kCentred>, SharedChannelSave,
+          SharedChannelWrite<kCentred>};
+}
+
+// Kernel of a ChannelNorm with given statistics: units are the rows of the first problem's first tile of channels, of its
+// second, ...
+inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
-  constexpr int64_t kTile = kTileStrips * kItems;
+  const int64_t tiles = norm.TilesPerOuter(), rows = norm.Rows();
   for (int64_t unit = begin; unit < end;) {
-    const int64_t index = unit / norm.rows, next = HWY_MIN(end, (index + 1) * norm.rows);
-    const Tile tile = {index * kTile, HWY_MIN(kTile, norm.channels - index * kTile)};
+    const int64_t index = unit / rows, next = HWY_MIN(end, (index + 1) * rows), outer = index / tiles;
+    const int64_t first = index % tiles * kTile;
+    const Tile tile = {outer, first, HWY_MIN(kTile, norm.Channels(outer) - first)};
     Normalizers normalizers[kTileStrips];
     ZeroRaggedStrip(tile, normalizers);
     for (int64_t s = 0; s < tile.Strips(); ++s) {
-      const float* HWY_RESTRICT mean = norm.mean + tile.first + s * kItems;
-      const float* HWY_RESTRICT variance = norm.variance + tile.first + s * kItems;
+      const int64_t channel = outer * norm.first_channel_stride + tile.first + s * kItems;
+      const float* HWY_RESTRICT mean = norm.mean + channel;
+      const float* HWY_RESTRICT variance = norm.variance + channel;
       Normalizers& strip = normalizers[s];
       for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd[i] = GivenRstd(variance[i], norm.epsilon);
       for (int64_t i = 0; i < tile.Valid(s); ++i) {
@@ -330,7 +643,7 @@ void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
         strip.in_double[i] = false;
       }
     }
-    WriteRows<TX, TY, TS>(norm, tile, unit - index * norm.rows, next - index * norm.rows, normalizers);
+    WriteRows<true>(norm, tile, unit - index * rows, next - index * rows, normalizers);
     unit = next;
   }
 }

@@ -1,8 +1,9 @@
 // Elements in memory <-> vectors of the arithmetic's type: all that kernels know of dtypes, tails and NaNs.
 //
 // Arithmetic runs in T = f32 or, where f32's range ends, f64; the tag `d` says which. The element type in memory is the
-// pointer's. A new dtype is a new overload of LoadElements and StoreElements here (widen; round to nearest even once, narrow)
-// and a row in the kernel choice of the operations; nothing else knows it.
+// pointer's. Kernels load and store f32; what has another dtype is widened to f32 in a small buffer first, or narrowed out of
+// one, a span at a time (WidenSpan, NarrowSpan, AddSpan), so that a dtype is a value and multiplies no kernel. A new dtype is a
+// type with its LoadElements and StoreElements, and a row in WithElementType.
 //
 // LoadFirst and StoreFirst touch the first n elements only: a tensor may end where its memory page ends.
 #if defined(SIMDNORM_LIB_SIMD_LOAD_STORE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -16,7 +17,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <type_traits>
+
 #include "hwy/highway.h"
+#include "simdnorm/simdnorm.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
@@ -67,7 +71,7 @@ HWY_INLINE hn::Vec<D> LoadElements(D d, const float* p) {
 
 // f64 to f32, as IEEE has it. Highway's own takes Inf to the largest finite value on targets without vectors.
 template <class D>
-HWY_INLINE hn::Vec<FloatTag<D>> Narrow(D d, hn::Vec<D> v) {
+HWY_INLINE hn::Vec<FloatTag<D>> ToFloat(D d, hn::Vec<D> v) {
   const FloatTag<D> df;
 #if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
   alignas(64) double wide[kStrip];
@@ -88,43 +92,233 @@ HWY_INLINE void StoreElements(hn::Vec<D> v, D d, float* p) {
     hn::StoreU(kCanonical ? CanonicalNaN(d, v) : v, d, p);
   } else {
     const FloatTag<D> df;
-    const auto narrow = Narrow(d, v);
+    const auto narrow = ToFloat(d, v);
     hn::StoreU(kCanonical ? CanonicalNaN(df, narrow) : narrow, df, p);
   }
 }
 
-// The first n elements, n <= Lanes(d); the other lanes are 0.
+// Elements of bf16 and f16, as bits.
+struct BF16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
+// Whether the target converts f16 itself. Highway's stand-in for SSE4 and less truncates, and has no Inf.
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+constexpr bool kConvertsF16 = false;
+#elif HWY_ARCH_X86
+constexpr bool kConvertsF16 = HWY_TARGET <= HWY_AVX2;
+#else
+constexpr bool kConvertsF16 = HWY_ARCH_ARM_A64 != 0;
+#endif
+
 template <class D>
-HWY_INLINE hn::Vec<D> LoadFirst(D d, const float* p, size_t n) {
-  if constexpr (kMaskedMovesAreSafe && kIsFloat<D>) {
+using BitsTag = hn::Rebind<uint16_t, D>;
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const BF16* p) {
+  const hn::RebindToUnsigned<D> du;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(BitsTag<D>(), &p->bits))));
+}
+
+// bf16 in the upper half of each lane: to nearest even adds half a unit (0x8000), less 1 where the upper half is even. A carry
+// into the exponent is right, up to Inf.
+template <class D, class DU = hn::RebindToUnsigned<D>>
+HWY_INLINE hn::Vec<DU> RoundToUpperHalf(D d, hn::Vec<D> v) {
+  const DU du;
+  (void)d;
+  const auto bits = hn::BitCast(du, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+  return hn::Add(hn::Add(bits, hn::Set(du, 0x7FFF)), odd);
+}
+
+template <bool kCanonical = true, class D>
+HWY_INLINE void StoreElements(hn::Vec<D> v, D d, BF16* p) {
+  const auto rounded = RoundToUpperHalf(d, kCanonical ? CanonicalNaN(d, v) : v);
+  hn::StoreU(hn::TruncateTo(BitsTag<D>(), hn::ShiftRight<16>(rounded)), BitsTag<D>(), &p->bits);
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const F16* p) {
+  const auto half = hn::LoadU(BitsTag<D>(), &p->bits);
+  if constexpr (kConvertsF16) {
+    return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), half));
+  } else {
+    const hn::RebindToSigned<D> di;
+    const auto bits = hn::PromoteTo(di, half);
+    const auto magnitude = hn::And(bits, hn::Set(di, 0x7FFF));
+    // The exponent's bias goes from 15 to 127; the exponent of Inf and NaN from 31 to 255.
+    const auto shift =
+        hn::IfThenElse(hn::Gt(magnitude, hn::Set(di, 0x7BFF)), hn::Set(di, (255 - 31) << 23), hn::Set(di, (127 - 15) << 23));
+    const auto normal = hn::Add(hn::ShiftLeft<13>(magnitude), shift);
+    // A subnormal is put below a leading 1 that it has not, which is then subtracted: exact, and never subnormal in f32.
+    const auto leading = hn::Set(di, (127 - 14) << 23);
+    const auto below = hn::BitCast(d, hn::Or(hn::ShiftLeft<13>(magnitude), leading));
+    const auto subnormal = hn::BitCast(di, hn::Sub(below, hn::BitCast(d, leading)));
+    const auto wide = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, 0x0400)), subnormal, normal);
+    return hn::BitCast(d, hn::Or(wide, hn::ShiftLeft<16>(hn::Sub(bits, magnitude))));
+  }
+}
+
+template <bool kCanonical = true, class D>
+HWY_INLINE void StoreElements(hn::Vec<D> v, D d, F16* p) {
+  const auto canonical = kCanonical ? CanonicalNaN(d, v) : v;
+  const BitsTag<D> d16;
+  if constexpr (kConvertsF16) {
+    hn::StoreU(hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), canonical)), d16, &p->bits);
+  } else {
+    const hn::RebindToSigned<D> di;
+    const auto bits = hn::BitCast(di, canonical);
+    const auto magnitude = hn::And(bits, hn::Set(di, 0x7FFFFFFF));
+    // As for bf16, and the exponent's bias goes from 127 to 15.
+    const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(di, 1));
+    const auto rounded = hn::Add(hn::Add(magnitude, hn::Set(di, 0x0FFF - ((127 - 15) << 23))), odd);
+    const auto normal = hn::ShiftRight<13>(rounded);
+    // Where f16 is subnormal, its unit is that of f32 numbers of [1/2, 1): adding 1/2 rounds to it.
+    const auto half = hn::Set(d, 0.5f);
+    const auto sum = hn::Add(hn::BitCast(d, magnitude), half);
+    const auto subnormal = hn::Sub(hn::BitCast(di, sum), hn::BitCast(di, half));
+    const auto finite = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, (127 - 14) << 23)), subnormal, normal);
+    // From 2^16 on Inf, and NaN.
+    const auto beyond = hn::IfThenElse(hn::Gt(magnitude, hn::Set(di, 0x7F800000)), hn::Set(di, 0x7E00), hn::Set(di, 0x7C00));
+    const auto narrow = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, (127 + 16) << 23)), finite, beyond);
+    const hn::RebindToUnsigned<D> du;
+    const auto sign = hn::ShiftLeft<15>(hn::ShiftRight<31>(hn::BitCast(du, bits)));
+    hn::StoreU(hn::TruncateTo(d16, hn::Or(hn::BitCast(du, narrow), sign)), d16, &p->bits);
+  }
+}
+
+// Two neighbouring vectors at once: for bf16 that is much cheaper on x86.
+template <class D, class Element>
+HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  if constexpr (kIsFloat<D> && std::is_same_v<Element, BF16>) {
+    const hn::Repartition<uint16_t, D> d16;
+    const auto upper = hn::ConcatOdd(d16, hn::BitCast(d16, RoundToUpperHalf(d, v1)), hn::BitCast(d16, RoundToUpperHalf(d, v0)));
+    hn::StoreU(upper, d16, &p->bits);
+    return;
+  }
+#endif
+  StoreElements<false>(v0, d, p);
+  StoreElements<false>(v1, d, p + hn::Lanes(d));
+}
+
+// The first n elements, n <= Lanes(d); the other lanes are 0.
+template <class D, class Element>
+HWY_INLINE hn::Vec<D> LoadFirst(D d, const Element* p, size_t n) {
+  if constexpr (kMaskedMovesAreSafe && kIsFloat<D> && std::is_same_v<Element, float>) {
     return hn::MaskedLoad(hn::FirstN(d, n), d, p);
   } else {
-    alignas(64) float buffer[kStrip] = {};
-    memcpy(buffer, p, n * sizeof(float));
+    alignas(64) Element buffer[kStrip] = {};
+    memcpy(buffer, p, n * sizeof(Element));
     return LoadElements(d, buffer);
   }
 }
 
 // Stores the first n lanes, n <= Lanes(d).
-template <class D>
-HWY_INLINE void StoreFirst(hn::Vec<D> v, D d, float* p, size_t n) {
-  if constexpr (kMaskedMovesAreSafe && kIsFloat<D>) {
-    hn::BlendedStore(CanonicalNaN(d, v), hn::FirstN(d, n), d, p);
+template <bool kCanonical = true, class D, class Element>
+HWY_INLINE void StoreFirst(hn::Vec<D> v, D d, Element* p, size_t n) {
+  if constexpr (kMaskedMovesAreSafe && kIsFloat<D> && std::is_same_v<Element, float>) {
+    hn::BlendedStore(kCanonical ? CanonicalNaN(d, v) : v, hn::FirstN(d, n), d, p);
   } else {
-    alignas(64) float buffer[kStrip];
-    StoreElements(v, d, buffer);
-    memcpy(p, buffer, n * sizeof(float));
+    alignas(64) Element buffer[kStrip];
+    StoreElements<kCanonical>(v, d, buffer);
+    memcpy(p, buffer, n * sizeof(Element));
   }
 }
-
-// One element, for parameters that hold one value for a whole run.
-HWY_INLINE float LoadScalar(const float* p) { return *p; }
 
 // A statistic on its way out.
 HWY_INLINE float NarrowScalar(double value) {
   float result = static_cast<float>(value);
   if (value != value) memcpy(&result, &kQuietNaN, sizeof(result));
   return result;
+}
+
+// Calls visit with an element of the type that `dtype`, one of the floating-point ones, stands for: the only place that knows
+// dtypes as values.
+template <class Visit>
+HWY_INLINE auto WithElementType(simdnorm_dtype dtype, const Visit& visit) {
+  switch (dtype) {
+    case SIMDNORM_BF16:
+      return visit(BF16());
+    case SIMDNORM_F16:
+      return visit(F16());
+    default:
+      return visit(float());
+  }
+}
+
+// A span's last vector ends where the span does, and so overlaps the one before it: much cheaper than a part of a vector.
+template <bool kCanonical, class From, class To>
+HWY_INLINE void ConvertSpan(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, int64_t n) {
+  const StripTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), last = n - lanes;
+  if (last < 0) {
+    const size_t count = static_cast<size_t>(n);
+    StoreFirst<kCanonical>(LoadFirst(d, from, count), d, to, count);
+    return;
+  }
+  for (int64_t i = 0; i < last; i += lanes) StoreElements<kCanonical>(LoadElements(d, from + i), d, to + i);
+  StoreElements<kCanonical>(LoadElements(d, from + last), d, to + last);
+}
+
+// to[i] = from[i], i < n. NaN stays NaN. The spans do not overlap.
+HWY_NOINLINE inline void WidenSpan(const void* from, simdnorm_dtype dtype, float* to, int64_t n) {
+  WithElementType(dtype,
+                  [&](auto element) HWY_ATTR { ConvertSpan<false>(static_cast<const decltype(element)*>(from), to, n); });
+}
+
+// NaN would take a comparison and a choice for each vector, and is so seldom that a sum over all of them is looked at instead.
+// If the sum is NaN, the span is narrowed again with care.
+template <class To>
+HWY_INLINE void NarrowSpanTo(const float* HWY_RESTRICT from, To* HWY_RESTRICT to, int64_t n) {
+  const StripTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  int64_t done = 0;
+  for (; done + 2 * lanes <= n; done += 2 * lanes) {
+    const auto v0 = LoadElements(d, from + done), v1 = LoadElements(d, from + done + lanes);
+    StorePair(v0, v1, d, to + done);
+    sum0 = hn::Add(sum0, v0);
+    sum1 = hn::Add(sum1, v1);
+  }
+  const bool has_nan = !hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1)));
+  // What is left, and at least a vector of it if there is one.
+  const int64_t again = HWY_UNLIKELY(has_nan) ? 0 : HWY_MIN(done, HWY_MAX(n - lanes, 0));
+  if (again < n) ConvertSpan<true>(from + again, to + again, n - again);
+}
+
+// to[i] = from[i] rounded to nearest even, NaN the quiet NaN 0x7FC00000, 0x7FC0 or 0x7E00. The spans do not overlap.
+HWY_NOINLINE inline void NarrowSpan(const float* from, void* to, simdnorm_dtype dtype, int64_t n) {
+  WithElementType(dtype, [&](auto element) HWY_ATTR { NarrowSpanTo(from, static_cast<decltype(element)*>(to), n); });
+}
+
+// sum[i] = a[i] + b[i]; sum may be a, and so the last vector, which overlaps the one before it, is added up first.
+HWY_NOINLINE inline void AddSpan(const float* a, const void* b, simdnorm_dtype dtype, float* sum, int64_t n) {
+  WithElementType(dtype, [&](auto element) HWY_ATTR {
+    const auto* addends = static_cast<const decltype(element)*>(b);
+    const StripTag<float> d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), last = n - lanes;
+    if (last < 0) {
+      const size_t count = static_cast<size_t>(n);
+      StoreFirst<false>(hn::Add(LoadFirst(d, a, count), LoadFirst(d, addends, count)), d, sum, count);
+      return;
+    }
+    const auto last_sum = hn::Add(LoadElements(d, a + last), LoadElements(d, addends + last));
+    for (int64_t i = 0; i < last; i += lanes) {
+      StoreElements<false>(hn::Add(LoadElements(d, a + i), LoadElements(d, addends + i)), d, sum + i);
+    }
+    StoreElements<false>(last_sum, d, sum + last);
+  });
+}
+
+// One element, for parameters that hold one value for a whole run.
+HWY_NOINLINE inline float LoadScalar(const void* p, simdnorm_dtype dtype, int64_t index) {
+  return WithElementType(dtype, [&](auto element) HWY_ATTR {
+    return hn::GetLane(LoadElements(hn::CappedTag<float, 1>(), static_cast<const decltype(element)*>(p) + index));
+  });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

@@ -283,13 +283,21 @@ HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
   }
 }
 
+// The normalizers of items without values.
+HWY_NOINLINE inline Normalizers NoValues() {
+  Normalizers none = {};
+  for (int64_t i = 0; i < kItems; ++i) none.mean[i] = none.rstd_double[i] = static_cast<double>(NAN);
+  return none;
+}
+
 // 1 / sqrt(variance + epsilon) of a given variance (batch norm, inference); the given mean needs no second float.
 HWY_INLINE float GivenRstd(float variance, float epsilon) {
   return static_cast<float>(1.0 / sqrt(static_cast<double>(variance) + static_cast<double>(epsilon)));
 }
 
-// Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them. Not inline, and a
-// loop for each output: compilers make far too much of this otherwise.
+// Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them; those of no
+// values are NaN, and change no running ones. Not inline, and a loop for each output: compilers make far too much of this
+// otherwise.
 HWY_NOINLINE inline void SaveStatistics(const StatisticsOutputs& out, int64_t first, int64_t items, int64_t count,
                                         const Normalizers& norm) {
   const double momentum = out.momentum, n = static_cast<double>(count), unbiased = out.unbiased_running ? n / (n - 1) : 1.0;
@@ -299,13 +307,13 @@ HWY_NOINLINE inline void SaveStatistics(const StatisticsOutputs& out, int64_t fi
   if (out.rstd) {
     for (int64_t i = 0; i < items; ++i) out.rstd[first + i] = NarrowScalar(norm.rstd_double[i]);
   }
-  if (out.running_mean) {
+  if (out.running_mean && count > 0) {
     for (int64_t i = 0; i < items; ++i) {
       float& running = out.running_mean[first + i];
       running = NarrowScalar((1 - momentum) * running + momentum * norm.mean[i]);
     }
   }
-  if (out.running_variance) {
+  if (out.running_variance && count > 0) {
     for (int64_t i = 0; i < items; ++i) {
       float& running = out.running_variance[first + i];
       running = NarrowScalar((1 - momentum) * running + momentum * (norm.variance[i] * unbiased));

@@ -1,0 +1,40 @@
+// Group norm and instance norm as networks call them: with scale and shift, without the statistics as outputs; group norm with
+// the activation that follows it in diffusion models, too.
+#include "cases.h"
+#include "harness.h"
+
+namespace simdnorm::bench {
+namespace {
+
+using cases::ChannelsCase;
+using cases::kBf16;
+using cases::kF16;
+using cases::kF32;
+
+Result CallGroupNorm(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  return GroupNorm(t.x, t.y, shape.AsShape(), shape.groups, {t.scale, t.shift}, options);
+}
+
+Result CallGroupNormSiLU(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  GroupNormParams params{t.scale, t.shift};
+  params.fusions.activation = SIMDNORM_SILU;
+  return GroupNorm(t.x, t.y, shape.AsShape(), shape.groups, params, options);
+}
+
+Result CallInstanceNorm(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  return InstanceNorm(t.x, t.y, shape.AsShape(), {t.scale, t.shift}, options);
+}
+
+}  // namespace
+
+void RegisterGroupNorm(const Config& config) {
+  constexpr Traffic kPlain = {1, 1};
+  const Operation<ChannelsCase> table[] = {
+      {"GroupNorm", {kF32, kBf16, kF16}, cases::kGroupCases, CallGroupNorm, kPlain},
+      {"GroupNorm+SiLU", {kF32, kBf16}, cases::kGroupCases, CallGroupNormSiLU, kPlain},
+      {"InstanceNorm", {kF32, kBf16}, cases::kInstanceCases, CallInstanceNorm, kPlain},
+  };
+  Register(table, config);
+}
+
+}  // namespace simdnorm::bench
