@@ -108,7 +108,8 @@ enum {
 };
 
 /* What is applied to the normalized values v, in the same sweep. Error bounds are against exact results for the f32 v:
- * |error| <= 4e-7 * |result| + 2^-126 (NONE, RELU and LEAKY_RELU: as rounded once). NaN stays NaN. */
+ * |error| <= 4e-7 * |result| + 2^-126 (ReLU and leaky ReLU: as rounded once); that of silu(gate) is the same. NaN stays NaN. At
+ * Inf they are Inf, at -Inf 0 but for leaky ReLU. */
 typedef int32_t simdnorm_activation;
 enum {
   SIMDNORM_NO_ACTIVATION = 0,
@@ -257,8 +258,8 @@ typedef struct simdnorm_layer_norm_args {
   int64_t residual_row_stride; /* as x_row_stride */
   int64_t h_row_stride;        /* as x_row_stride */
   int64_t gate_row_stride;     /* as x_row_stride */
-  int64_t rows_per_scale;      /* n > 0: rows [k n, (k + 1) n) have the k-th scale and shift; 0: all rows have the same */
-  int64_t scale_row_stride;    /* elements from one scale, and one shift, to the next, >= cols; 0: cols */
+  int64_t rows_per_scale;      /* n > 0: rows [k n, (k + 1) n) have the k-th scale and shift; divides rows; 0: one for all */
+  int64_t scale_row_stride;    /* with rows_per_scale: elements from one scale and shift to the next, >= cols; 0: cols */
   float* quant_scales;         /* out [rows], or NULL: each row's factor, for a y of I8 without quant_scale */
   const int64_t* lengths;      /* [rows / rows_per_sequence], or NULL; each 0..rows_per_sequence */
   int64_t rows_per_sequence;   /* with lengths: > 0, divides rows */
@@ -311,8 +312,8 @@ typedef struct simdnorm_rms_norm_args {
   int64_t residual_row_stride;          /* as x_row_stride */
   int64_t h_row_stride;                 /* as x_row_stride */
   int64_t gate_row_stride;              /* as x_row_stride */
-  int64_t rows_per_scale;               /* n > 0: rows [k n, (k + 1) n) have the k-th scale; 0: all rows have the same */
-  int64_t scale_row_stride;             /* elements from one scale to the next, >= cols; 0: cols */
+  int64_t rows_per_scale;               /* n > 0: rows [k n, (k + 1) n) have the k-th scale; divides rows; 0: one for all */
+  int64_t scale_row_stride;             /* with rows_per_scale: elements from one scale to the next, >= cols; 0: cols */
   float* quant_scales;                  /* out [rows], or NULL: each row's factor, for a y of I8 without quant_scale */
   const int64_t* lengths;               /* [rows / rows_per_sequence], or NULL; each 0..rows_per_sequence */
   int64_t rows_per_sequence;            /* with lengths: > 0, divides rows */

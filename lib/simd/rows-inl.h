@@ -101,28 +101,28 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
   const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), scale.Get(d, i), shift.Get(d, i)); };
   const int64_t step = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = 0;
-  V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
-  constexpr bool kLookFirst = !std::is_same_v<TY, float>;
-  for (; i + 2 * step <= length; i += 2 * step) {
-    const V v0 = result(i), v1 = result(i + step);
-    if (kLookFirst && HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(v0, v1))))) {
-      StoreElements(v0, d, y + i);
-      StoreElements(v1, d, y + i + step);
-      continue;
-    }
-    StorePair(v0, v1, d, y + i);
-    if constexpr (!kLookFirst) {
+  if constexpr (std::is_same_v<TY, float>) {
+    V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+    for (; i + 2 * step <= length; i += 2 * step) {
+      const V v0 = result(i), v1 = result(i + step);
+      StoreElements<false>(v0, d, y + i);
+      StoreElements<false>(v1, d, y + i + step);
       sum0 = hn::Add(sum0, v0);
       sum1 = hn::Add(sum1, v1);
     }
-  }
-  if (i + step <= length) {
-    StoreElements(result(i), d, y + i);
-    i += step;
-  }
-  if constexpr (!kLookFirst) {
     if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y, i);
+  } else {
+    for (; i + 4 * step <= length; i += 4 * step) {
+      const V v0 = result(i), v1 = result(i + step), v2 = result(i + 2 * step), v3 = result(i + 3 * step);
+      if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v0, v1), hn::Add(v2, v3)))))) {
+        for (int64_t j = i; j < i + 4 * step; j += step) StoreElements(result(j), d, y + j);
+      } else {
+        StorePair(v0, v1, d, y + i);
+        StorePair(v2, v3, d, y + i + 2 * step);
+      }
+    }
   }
+  for (; i + step <= length; i += step) StoreElements(result(i), d, y + i);
   if (i < length) {
     const size_t n = static_cast<size_t>(length - i);
     const V v = normalize(LoadFirst(d, x + i, n), scale.GetN(d, i, n), shift.GetN(d, i, n));
