@@ -1,5 +1,5 @@
 // Batch norm with scale and shift: training as a training loop calls it, with running statistics and the outputs that the
-// backward pass needs, and inference, alone and at the end of a residual block.
+// backward pass needs, and inference, alone and at the end of a residual block; and folded into a convolution.
 #include "cases.h"
 #include "harness.h"
 
@@ -7,11 +7,12 @@ namespace simdnorm::bench {
 namespace {
 
 using cases::ChannelsCase;
+using cases::FoldCase;
 using cases::kBf16;
 using cases::kF16;
 using cases::kF32;
 
-Result CallTraining(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+BatchNormTrainingParams TrainingParams(const Tensors& t) {
   BatchNormTrainingParams params;
   params.scale = t.scale;
   params.shift = t.shift;
@@ -19,6 +20,17 @@ Result CallTraining(const ChannelsCase& shape, const Tensors& t, const Options& 
   params.rstd = t.saved_rstd;
   params.running_mean = t.running_mean;
   params.running_variance = t.running_variance;
+  return params;
+}
+
+Result CallTraining(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  return BatchNormTraining(t.x, t.y, shape.AsShape(), TrainingParams(t), options);
+}
+
+// y has zeros for what does not count. The copy beside it moves all of x and y.
+Result CallMaskedTraining(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  BatchNormTrainingParams params = TrainingParams(t);
+  params.fusions.mask = t.mask;
   return BatchNormTraining(t.x, t.y, shape.AsShape(), params, options);
 }
 
@@ -33,6 +45,14 @@ Result CallInferenceAddReLU(const ChannelsCase& shape, const Tensors& t, const O
   return BatchNormInference(t.x, t.y, shape.AsShape(), params, options);
 }
 
+// x is the weight and y the folded one; the folded bias goes to h.
+Result CallFold(const FoldCase& shape, const Tensors& t, const Options& options) {
+  const float* shift = static_cast<const float*>(t.shift.data);
+  return FoldBatchNorm(static_cast<const float*>(t.x.data), shift, static_cast<float*>(t.y.data), static_cast<float*>(t.h.data),
+                       {shape.out_channels, shape.in_channels, shape.height * shape.width},
+                       {t.mean, t.variance, static_cast<const float*>(t.scale.data), shift, 1e-5f, shape.position}, options);
+}
+
 }  // namespace
 
 void RegisterBatchNorm(const Config& config) {
@@ -41,6 +61,7 @@ void RegisterBatchNorm(const Config& config) {
       {"BatchNormTraining", {kF32}, cases::kChannelsCases, CallTraining, kPlain, &Peer::batch_norm_training},
       {"BatchNormTraining", {kBf16, kF16}, cases::kStageCases, CallTraining, kPlain, &Peer::batch_norm_training},
       {"BatchNormTraining", {kF32, kBf16}, cases::kBlockedCases, CallTraining, kPlain, &Peer::batch_norm_training},
+      {"MaskedBatchNormTraining", {kF32, kBf16}, cases::kStageCases, CallMaskedTraining, kPlain},
       {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference},
       {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference},
       {"BatchNormInference", {kF32, kBf16}, cases::kBlockedCases, CallInference, kPlain, &Peer::batch_norm_inference},
@@ -48,6 +69,10 @@ void RegisterBatchNorm(const Config& config) {
       {"BatchNormInference+Add+ReLU", {kF32, kBf16}, cases::kBlockedCases, CallInferenceAddReLU, kAdded},
   };
   Register(table, config);
+
+  // It runs on the calling thread, and the same code on every target.
+  const Operation<FoldCase> fold_table[] = {{"FoldBatchNorm", {kF32}, cases::kFoldCases, CallFold, kPlain}};
+  Register(fold_table, {{config.targets.front()}, {1}, {}});
 }
 
 }  // namespace simdnorm::bench

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "simdnorm/simdnorm.hpp"
 
@@ -30,6 +31,17 @@ inline size_t Bytes(simdnorm_dtype dtype, int64_t elements) {
   constexpr size_t kSizes[] = {4, 2, 2, 1, 1};
   const size_t count = static_cast<size_t>(elements);
   return dtype == SIMDNORM_Q8_0 ? count / 32 * sizeof(simdnorm_q8_0) : count * kSizes[dtype];
+}
+
+// The lengths of a padded batch, between a quarter and three quarters of the positions each, a half on average: every second
+// one has what the one before it lacks.
+inline std::vector<int64_t> HalfLengths(int64_t batch, int64_t positions) {
+  std::vector<int64_t> lengths;
+  for (int64_t n = 0; n < batch; ++n) {
+    const int64_t shorter = positions / 4 + n / 2 % 4 * positions / 16;  // 4/16 to 7/16
+    lengths.push_back(n % 2 == 0 ? shorter : positions - shorter);
+  }
+  return lengths;
 }
 
 // x of layer norm and RMS norm.
@@ -59,6 +71,9 @@ inline constexpr std::initializer_list<RowsCase> kResidualCases = {{1, 4096}, {5
 // Diffusion transformers: images of 256 tokens, each image with a scale and shift of its own.
 inline constexpr int64_t kTokensPerImage = 256;
 inline constexpr std::initializer_list<RowsCase> kAdaptiveCases = {{256, 1152}, {2048, 1152}};
+// Text classifiers: sentences padded to 128 tokens, two of them and a batch.
+inline constexpr int64_t kTokensPerSentence = 128;
+inline constexpr std::initializer_list<RowsCase> kPaddedCases = {{256, 768}, {4096, 768}};
 // The channels of images in NCHW: rows = images, cols = channels, inner = height * width; a ConvNeXt's first to last stages.
 inline constexpr std::initializer_list<RowsCase> kChannelsFirstCases = {{8, 96, 3136}, {8, 384, 196}, {1, 768, 49}};
 // The query heads in packed queries, keys and values: rows = tokens, cols = head size, inner = heads.
@@ -106,11 +121,34 @@ inline constexpr std::initializer_list<ChannelsCase> kGroupCases = {
     {2, 320, 64, 64, SIMDNORM_NCHW, 32}, {2, 1280, 8, 8, SIMDNORM_NCHW, 32}, {8, 512, 28, 28, SIMDNORM_NCHW, 32},
     {2, 320, 64, 64, SIMDNORM_NHWC, 32}, {2, 1280, 8, 8, SIMDNORM_NHWC, 32}, {8, 512, 28, 28, SIMDNORM_NHWC, 32},
 };
+// Recordings padded to one length (height 1, width = frames), a small one and a batch; a speech encoder's convolution layers.
+inline constexpr std::initializer_list<ChannelsCase> kRecordingCases = {
+    {2, 256, 1, 128, SIMDNORM_NCHW, 32},
+    {16, 512, 1, 400, SIMDNORM_NCHW, 32},
+    {2, 256, 1, 128, SIMDNORM_NHWC, 32},
+    {16, 512, 1, 400, SIMDNORM_NHWC, 32},
+};
 // A style transfer network's first and innermost layers.
 inline constexpr std::initializer_list<ChannelsCase> kInstanceCases = {
     {1, 32, 256, 256, SIMDNORM_NCHW}, {4, 128, 64, 64, SIMDNORM_NCHW}, {1, 128, 32, 32, SIMDNORM_NCHW},
     {1, 32, 256, 256, SIMDNORM_NHWC}, {4, 128, 64, 64, SIMDNORM_NHWC}, {1, 128, 32, 32, SIMDNORM_NHWC},
 };
+
+// The weight of a convolution whose outputs (preceding) or inputs (following) are batch norm's channels.
+struct FoldCase {
+  int64_t out_channels, in_channels, height, width;
+  simdnorm_fold_position position;
+
+  int64_t Elements() const { return out_channels * in_channels * height * width; }
+  std::string Name() const {
+    return std::to_string(out_channels) + "x" + std::to_string(in_channels) + "x" + std::to_string(height) + "x" +
+           std::to_string(width) + (position == SIMDNORM_FOLD_INTO_PRECEDING ? ":preceding" : ":following");
+  }
+};
+
+// A convolution network's largest.
+inline constexpr std::initializer_list<FoldCase> kFoldCases = {{512, 512, 3, 3, SIMDNORM_FOLD_INTO_PRECEDING},
+                                                               {512, 512, 3, 3, SIMDNORM_FOLD_INTO_FOLLOWING}};
 
 }  // namespace simdnorm::cases
 

@@ -1,5 +1,8 @@
 // Group norm and instance norm as networks call them: with scale and shift, without the statistics as outputs; group norm with
-// the activation that follows it in diffusion models, too.
+// the activation that follows it in diffusion models, and where only a part of the positions count, too.
+#include <cstdint>
+#include <vector>
+
 #include "cases.h"
 #include "harness.h"
 
@@ -21,6 +24,20 @@ Result CallGroupNormSiLU(const ChannelsCase& shape, const Tensors& t, const Opti
   return GroupNorm(t.x, t.y, shape.AsShape(), shape.groups, params, options);
 }
 
+// y has zeros for what does not count, here and below. The copy beside it moves all of x and y.
+Result CallPaddedGroupNorm(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  const std::vector<int64_t> lengths = cases::HalfLengths(shape.batch, shape.height * shape.width);
+  GroupNormParams params{t.scale, t.shift};
+  params.fusions.lengths = lengths.data();
+  return GroupNorm(t.x, t.y, shape.AsShape(), shape.groups, params, options);
+}
+
+Result CallMaskedGroupNorm(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  GroupNormParams params{t.scale, t.shift};
+  params.fusions.mask = t.mask;
+  return GroupNorm(t.x, t.y, shape.AsShape(), shape.groups, params, options);
+}
+
 Result CallInstanceNorm(const ChannelsCase& shape, const Tensors& t, const Options& options) {
   return InstanceNorm(t.x, t.y, shape.AsShape(), {t.scale, t.shift}, options);
 }
@@ -32,6 +49,8 @@ void RegisterGroupNorm(const Config& config) {
   const Operation<ChannelsCase> table[] = {
       {"GroupNorm", {kF32, kBf16, kF16}, cases::kGroupCases, CallGroupNorm, kPlain},
       {"GroupNorm+SiLU", {kF32, kBf16}, cases::kGroupCases, CallGroupNormSiLU, kPlain},
+      {"PaddedGroupNorm", {kF32, kBf16}, cases::kRecordingCases, CallPaddedGroupNorm, kPlain},
+      {"MaskedGroupNorm", {kF32, kBf16}, cases::kGroupCases, CallMaskedGroupNorm, kPlain},
       {"InstanceNorm", {kF32, kBf16}, cases::kInstanceCases, CallInstanceNorm, kPlain},
   };
   Register(table, config);

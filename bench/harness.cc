@@ -82,6 +82,14 @@ float* AllocateParams(float mean, float deviation, uint64_t seed) {
   return reinterpret_cast<float*>(AllocateFilled(SIMDNORM_F32, kMostParams, mean, deviation, seed));
 }
 
+// 0 or 1 at random, evenly. Held until the process ends.
+uint8_t* AllocateMask(size_t count, uint64_t seed) {
+  uint8_t* const mask = Allocate(count);
+  std::mt19937_64 random(seed);
+  for (size_t i = 0; i < count; ++i) mask[i] = static_cast<uint8_t>(random() >> 63);
+  return mask;
+}
+
 // What is read in one dtype; there once a case wants it.
 struct Inputs {
   uint8_t* tensors = nullptr;  // x and what lies behind it
@@ -186,6 +194,7 @@ Tensors Tensors::Get(Dtypes dtypes, int64_t elements) {
   static float* const running_mean = AllocateParams(0.0f, 0.1f, 8);
   static float* const running_variance = AllocateParams(1.0f, 0.05f, 9);
   static float* const quant_scales = AllocateParams(0.0f, 0.0f, 10);
+  static const uint8_t* const mask = AllocateMask(kMostElements, 11);
   const Inputs& inputs = Inputs::Get(dtypes.x);
 
   Tensors tensors = {};
@@ -205,6 +214,7 @@ Tensors Tensors::Get(Dtypes dtypes, int64_t elements) {
   tensors.running_mean = running_mean;
   tensors.running_variance = running_variance;
   tensors.quant_scales = quant_scales;
+  tensors.mask = mask;
   return tensors;
 }
 

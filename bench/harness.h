@@ -40,6 +40,7 @@ struct Tensors {
   float* running_mean;      // updated by training
   float* running_variance;  // the same
   float* quant_scales;      // out
+  const uint8_t* mask;      // which positions count: a random half, as many as x has elements
 
   static Tensors Get(Dtypes dtypes, int64_t elements);
 };

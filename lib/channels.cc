@@ -31,21 +31,14 @@ HWY_EXPORT(CentredChannelKernels);
 HWY_EXPORT(MeanSquareChannelKernels);
 HWY_EXPORT(GivenChannelKernel);
 
-void RunChannels(const CallOptions& options, Statistics statistics, const ChannelNorm& norm) {
-  const ChannelKernels kernels = statistics == Statistics::kMeanSquare
-                                     ? HWY_DISPATCH_TABLE(MeanSquareChannelKernels)[options.target_index]()
-                                     : HWY_DISPATCH_TABLE(CentredChannelKernels)[options.target_index]();
-  const Executor& executor = options.executor;
-  const int64_t units = norm.outer * UnitsPerOuter(norm), rows = norm.Rows(), groups = norm.Chunks(rows).groups;
-  const bool shareable = norm.outer == 1 && norm.channels_per_group == 1 && norm.validity.All();
-  if (!shareable || groups == 1 || units >= NumThreads(executor)) {
-    ParallelFor(executor, units, rows * UnitChannels(norm), kernels.normalize, &norm);
-    return;
-  }
+namespace {
+
+// Shares the row chunks of some channels after the other. Not inline: its frame is not for calls that share nothing.
+HWY_NOINLINE void RunShared(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm) {
   MomentsOf<kItems> moments[kMaxGroups * kSharedTileStrips];
   Normalizers normalizers[kSharedTileStrips];
   constexpr int64_t kSharedTile = kSharedTileStrips * kItems;
-  const int64_t channels = norm.Channels(0);
+  const int64_t channels = norm.Channels(0), rows = norm.Rows(), groups = norm.Chunks(rows).groups;
   for (int64_t first = 0; first < channels; first += kSharedTile) {
     const int64_t count = std::min(kSharedTile, channels - first);
     SharedChannels shared = {&norm, first, count, moments, normalizers, false};
@@ -58,6 +51,21 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
     if (shared.in_double) gather();
     ParallelFor(executor, 1, count, kernels.save, &shared);
     ParallelFor(executor, rows, count, kernels.write, &shared);
+  }
+}
+
+}  // namespace
+
+void RunChannels(const CallOptions& options, Statistics statistics, const ChannelNorm& norm) {
+  const ChannelKernels kernels = statistics == Statistics::kMeanSquare
+                                     ? HWY_DISPATCH_TABLE(MeanSquareChannelKernels)[options.target_index]()
+                                     : HWY_DISPATCH_TABLE(CentredChannelKernels)[options.target_index]();
+  const int64_t units = norm.outer * UnitsPerOuter(norm), rows = norm.Rows();
+  const bool shareable = norm.outer == 1 && norm.channels_per_group == 1 && norm.validity.All();
+  if (shareable && norm.Chunks(rows).groups > 1 && units < NumThreads(options.executor)) {
+    RunShared(options.executor, kernels, norm);
+  } else {
+    ParallelFor(options.executor, units, rows * UnitChannels(norm), kernels.normalize, &norm);
   }
 }
 

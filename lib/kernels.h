@@ -1,10 +1,9 @@
 // What kernels take: plain structs that are the same for every CPU target and dtype, filled in by the entry points.
 //
 // There are two kinds of kernels, by where the values lie that share statistics: along runs of adjacent elements (SequenceNorm,
-// simd/rows-inl.h), or down the rows of channels that lie side by side (ChannelNorm, simd/channels-inl.h). Both normalize from
-// f32 to f32. What is not plain f32, or has more to it than the normalization (other dtypes, residuals, activations, quantized
-// results, gaps), is staged: brought into a small buffer of f32 before, and from one to where it belongs after
-// (simd/stage-inl.h).
+// simd/rows-inl.h), or down the rows of channels that lie side by side (ChannelNorm, simd/channels-inl.h). What has more to it
+// than the normalization (residuals, activations, quantized results, gaps, most mixtures of dtypes) is staged: brought into a
+// small buffer of f32 before, and from one to where it belongs after (simd/stage-inl.h).
 #ifndef SIMDNORM_LIB_KERNELS_H_
 #define SIMDNORM_LIB_KERNELS_H_
 
@@ -20,6 +19,10 @@ namespace simdnorm {
 
 // A range [begin, end) of a call's independent units of work; what a unit is, the kernel says.
 using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
+
+constexpr bool IsFloat(simdnorm_dtype dtype) {
+  return dtype == SIMDNORM_F32 || dtype == SIMDNORM_BF16 || dtype == SIMDNORM_F16;
+}
 
 // Bytes of an element; Q8_0 has blocks instead.
 constexpr size_t ElementSize(simdnorm_dtype dtype) {
@@ -84,8 +87,8 @@ struct TensorOf {
     return static_cast<Byte*>(data) + Bytes(dtype, element);
   }
 };
-using Input = TensorOf<const void>;
-using Output = TensorOf<void>;
+using InputTensor = TensorOf<const void>;
+using OutputTensor = TensorOf<void>;
 
 // Which positions of batch, group and instance norm count. Positions [0, spatial) of each sample.
 struct Validity {
@@ -111,6 +114,15 @@ struct Validity {
     return position;
   }
 
+  // The position of the k-th of a sample that count.
+  int64_t Position(int64_t sample, int64_t k) const {
+    if (!mask) return k;
+    const uint8_t* const of_sample = mask + sample * spatial;
+    int64_t position = 0;
+    for (k += of_sample[0] == 0; k > 0;) k -= of_sample[++position] != 0;
+    return position;
+  }
+
   // How many positions of a sample count.
   int64_t Count(int64_t sample) const {
     if (lengths) return lengths[sample];
@@ -132,8 +144,8 @@ struct Epilogue {
 // Normalization along runs: a sequence is `planes` runs of `length` adjacent elements. A row of layer norm and a group of group
 // norm in NCHW are one plane; a channel of batch norm in NCHW has a plane for each sample.
 struct SequenceNorm {
-  Input x, residual, gate;
-  Output y, h;
+  InputTensor x, residual, gate;
+  OutputTensor y, h;
   int64_t inner;  // sequence s lies at s / inner * outer_stride + s % inner * stride
   int64_t planes, length;
 
@@ -198,8 +210,8 @@ struct SequenceNorm {
 // Normalization of channels that lie side by side. There are `outer` independent problems (samples of group norm, blocks of
 // channels of a blocked layout, rows of a strided layer norm), each of `samples` times `rows` rows of adjacent channels.
 struct ChannelNorm {
-  Input x, residual;
-  Output y;
+  InputTensor x, residual;
+  OutputTensor y;
   int64_t outer, samples, rows;
   int64_t channels;            // in each of the outer; of blocks the last may have fewer
   int64_t total_channels;      // in all blocks

@@ -77,7 +77,7 @@ ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
 
 template <class Args>
 void Run(const CallOptions& options, Statistics statistics, const Args& args, const void* shift, float* mean) {
-  if (args.x_col_stride == 1) {
+  if (args.x_col_stride == 1 && args.y_col_stride == 1) {
     RunSequences(options, statistics, RowNorm(args, shift, mean), args.rows * args.inner);
   } else {
     RunChannels(options, statistics, InnerNorm(args, shift, mean));

@@ -1,5 +1,6 @@
 #include "validate.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -126,7 +127,11 @@ simdnorm_status CheckDtype(const Words& words, const char* name, simdnorm_dtype 
   return CheckChoice(words, name, dtype, 3, "0 (f32), 1 (bf16), 2 (f16)");
 }
 
-bool IsFloat(simdnorm_dtype dtype) { return dtype < SIMDNORM_I8; }
+// Of one that has been checked.
+const char* DtypeName(simdnorm_dtype dtype) {
+  constexpr const char* kNames[] = {"f32", "bf16", "f16", "i8", "u8", "Q8_0"};
+  return kNames[dtype];
+}
 
 simdnorm_status CheckFinite(const Words& words, const char* name, float value) {
   if (isfinite(value)) return SIMDNORM_OK;
@@ -145,12 +150,20 @@ simdnorm_status Multiply(const Words& words, const char* name_a, int64_t a, cons
   return words.Invalid("%s %" PRId64 " times %s %" PRId64 " is more elements than memory can hold", name_a, a, name_b, b);
 }
 
-// What follows the normalization, and what stands in for it in padding.
-simdnorm_status CheckActivation(const Words& words, simdnorm_activation activation, float slope, simdnorm_padding padding) {
+simdnorm_status CheckActivation(const Words& words, simdnorm_activation activation, float slope) {
   SIMDNORM_RETURN_IF_REFUSED(CheckChoice(words, "activation", activation, 6,
                                          "0 (none), 1 (ReLU), 2 (leaky ReLU), 3 (SiLU), 4 (GELU), 5 (GELU by tanh)"));
-  if (activation == SIMDNORM_LEAKY_RELU) SIMDNORM_RETURN_IF_REFUSED(CheckFinite(words, "activation_slope", slope));
-  return CheckChoice(words, "padding", padding, 2, "0 (zero), 1 (untouched)");
+  if (activation == SIMDNORM_LEAKY_RELU) return CheckFinite(words, "activation_slope", slope);
+  if (slope == 0) return SIMDNORM_OK;
+  return words.Invalid("activation_slope %g is for activation 2 (leaky ReLU), not for %" PRId32, static_cast<double>(slope),
+                       activation);
+}
+
+// `needed` says what of `there_is_padding` is missing.
+simdnorm_status CheckPadding(const Words& words, simdnorm_padding padding, bool there_is_padding, const char* needed) {
+  SIMDNORM_RETURN_IF_REFUSED(CheckChoice(words, "padding", padding, 2, "0 (zero), 1 (untouched)"));
+  if (padding == SIMDNORM_PADDING_ZERO || there_is_padding) return SIMDNORM_OK;
+  return words.Invalid("padding %" PRId32 " (untouched) needs %s", padding, needed);
 }
 
 simdnorm_status CheckLengths(const Words& words, const int64_t* lengths, int64_t count, const char* limit_name, int64_t limit) {
@@ -252,6 +265,7 @@ class Buffers {
     } else if (end < begin) {
       refusal_ = words_.Invalid("%s %p with %" PRId64 " bytes goes beyond the end of memory", name, data, bytes);
     } else {
+      assert(count_ < kCapacity);
       buffers_[count_++] = {name, begin, end, in_place, dtype, {}};
     }
   }
@@ -278,8 +292,8 @@ class Buffers {
 
   simdnorm_status CheckInPlace(const Buffer& output, const Buffer& input) const {
     if (Bytes(output.dtype, kQ8Block) != Bytes(input.dtype, kQ8Block)) {
-      return words_.Invalid("%s is %s, but %s_dtype %" PRId32 " differs in size from %s_dtype %" PRId32, output.name,
-                            input.name, output.name, output.dtype, input.name, input.dtype);
+      return words_.Invalid("%s is %s, but %s_dtype %s differs in size from %s_dtype %s", output.name, input.name, output.name,
+                            DtypeName(output.dtype), input.name, DtypeName(input.dtype));
     }
     SIMDNORM_RETURN_IF_REFUSED(CheckSameStride("row", output, output.strides.row, input, input.strides.row));
     SIMDNORM_RETURN_IF_REFUSED(CheckSameStride("col", output, output.strides.col, input, input.strides.col));
@@ -293,11 +307,13 @@ class Buffers {
                           output.name, which, output_stride, input.name, which, input_stride);
   }
 
+  static constexpr size_t kCapacity = 12;  // as many as layer norm has
+
   const Words& words_;
   const Sizes sizes_;
   simdnorm_status refusal_ = SIMDNORM_OK;
   size_t count_ = 0, first_output_ = 0;
-  Buffer buffers_[12];  // as many as layer norm has
+  Buffer buffers_[kCapacity];
 };
 
 // A row stride as the caller gave it; 0 and, where there is no next row, anything is `cols`.
@@ -315,17 +331,22 @@ struct StrideNames {
   const char *row, *col, *inner;
 };
 
-// The strides of x or y as the caller gave them; 0 and those of a single element become the default.
-simdnorm_status CheckStrides(const Words& words, const StrideNames& names, const Sizes& sizes, int64_t* row, int64_t* col,
-                             int64_t* inner) {
+// The strides of x or y as the caller gave them. Columns and inner positions without any lie next to each other: the columns if
+// `columns_adjacent`, else the inner positions. Strides along which there is one element, and that of rows where it is 0,
+// become what they are in a tensor without gaps.
+simdnorm_status CheckStrides(const Words& words, const StrideNames& names, const Sizes& sizes, bool columns_adjacent,
+                             int64_t* row, int64_t* col, int64_t* inner) {
   if (sizes.inner == 1) {
-    if (*col != 0 && *col != 1 && sizes.cols > 1) {
-      return words.Unsupported("%s %" PRId64 " with inner 1 is not supported; it takes 0 and 1", names.col, *col);
+    if (*col == 0 || *col == 1 || sizes.cols <= 1) {
+      *col = 1, *inner = 0;
+      return CheckRowStride(words, names.row, sizes.rows, sizes.cols, row);
     }
-    *col = 1, *inner = 0;
-    return CheckRowStride(words, names.row, sizes.rows, sizes.cols, row);
+    *inner = 1;
   }
-  if (*col == 0 && *inner == 0) *col = sizes.inner, *inner = 1;
+  if (*col == 0 && *inner == 0) {
+    *col = columns_adjacent ? 1 : sizes.inner;
+    *inner = columns_adjacent ? std::max<int64_t>(1, sizes.cols) : 1;
+  }
   if (sizes.cols == 1) *col = 1;
   if (sizes.rows <= 1 || *row == 0) *row = sizes.cols * sizes.inner;
   if (*row < 0) return words.Invalid("%s %" PRId64 " is negative", names.row, *row);
@@ -367,10 +388,10 @@ simdnorm_status CheckQuantization(const Words& words, simdnorm_dtype y_dtype, fl
   const bool one_factor = quant_scale != 0, takes_one = y_dtype == SIMDNORM_I8 || y_dtype == SIMDNORM_U8;
   const double factor = static_cast<double>(quant_scale);
   if (one_factor && !takes_one) {
-    return words.Invalid("quant_scale %g is for y_dtype 3 (i8) and 4 (u8), not for %" PRId32, factor, y_dtype);
+    return words.Invalid("quant_scale %g is for y_dtype i8 and u8, not for %s", factor, DtypeName(y_dtype));
   }
   if (quant_scales && y_dtype != SIMDNORM_I8) {
-    return words.Invalid("quant_scales is for y_dtype 3 (i8), not for %" PRId32, y_dtype);
+    return words.Invalid("quant_scales is for y_dtype i8, not for %s", DtypeName(y_dtype));
   }
   if (zero_point != 0 && !one_factor) {
     return words.Invalid("zero_point %" PRId32 " needs quant_scale, which is 0", zero_point);
@@ -378,7 +399,7 @@ simdnorm_status CheckQuantization(const Words& words, simdnorm_dtype y_dtype, fl
   if (!takes_one) return SIMDNORM_OK;
   if (one_factor && quant_scales) return words.Invalid("quant_scale %g excludes quant_scales; only one can be given", factor);
   if (!one_factor && !quant_scales) {
-    return words.Invalid("y_dtype %" PRId32 " needs quant_scale%s", y_dtype,
+    return words.Invalid("y_dtype %s needs quant_scale%s", DtypeName(y_dtype),
                          y_dtype == SIMDNORM_I8 ? " or quant_scales" : ", which is 0");
   }
   if (one_factor && !(isfinite(quant_scale) && quant_scale > 0)) {
@@ -386,15 +407,14 @@ simdnorm_status CheckQuantization(const Words& words, simdnorm_dtype y_dtype, fl
   }
   const int32_t least = y_dtype == SIMDNORM_I8 ? INT8_MIN : 0, most = y_dtype == SIMDNORM_I8 ? INT8_MAX : UINT8_MAX;
   if (zero_point >= least && zero_point <= most) return SIMDNORM_OK;
-  return words.Invalid("zero_point %" PRId32 " is not within %" PRId32 "..%" PRId32 " of y_dtype %" PRId32, zero_point, least,
-                       most, y_dtype);
+  return words.Invalid("zero_point %" PRId32 " is not within %" PRId32 "..%" PRId32 " of y_dtype %s", zero_point, least, most,
+                       DtypeName(y_dtype));
 }
 
 // Blocks of Q8_0 do not straddle rows.
 simdnorm_status CheckBlocks(const Words& words, const char* name, int64_t elements) {
   if (elements % kQ8Block == 0) return SIMDNORM_OK;
-  return words.Invalid("%s %" PRId64 " is not a multiple of %" PRId64 ", which y_dtype 5 (Q8_0) needs", name, elements,
-                       kQ8Block);
+  return words.Invalid("%s %" PRId64 " is not a multiple of %" PRId64 ", which y_dtype Q8_0 needs", name, elements, kQ8Block);
 }
 
 template <class Args>
@@ -440,6 +460,9 @@ simdnorm_status CheckScale(const Words& words, Args* args) {
 template <class Args>
 simdnorm_status CheckSequences(const Words& words, Args* args) {
   if (!args->lengths) {
+    if (args->rows_per_sequence != 0) {
+      return words.Invalid("rows_per_sequence %" PRId64 " needs lengths, which is NULL", args->rows_per_sequence);
+    }
     args->rows_per_sequence = args->rows;
     return SIMDNORM_OK;
   }
@@ -450,26 +473,50 @@ simdnorm_status CheckSequences(const Words& words, Args* args) {
   return words.Invalid("rows_per_sequence %" PRId64 " does not divide rows %" PRId64, args->rows_per_sequence, args->rows);
 }
 
+// Whether rows are more than runs of adjacent elements.
+template <class Args>
+bool HasInner(const Args& args) {
+  return args.inner > 1 || args.x_col_stride != 1 || args.y_col_stride != 1;
+}
+
+// What such rows do not go with.
 template <class Args>
 simdnorm_status CheckInner(const Words& words, const Args& args, const Sizes& sizes) {
-  const char* const with = args.residual     ? "residual"
-                           : args.bias       ? "bias"
-                           : args.h          ? "h"
-                           : args.h_rounding ? "h_rounding"
-                           : args.gate       ? "gate"
-                           : args.lengths    ? "lengths"
-                                             : nullptr;
-  if (with) return words.Unsupported("%s with inner %" PRId64 " is not supported", with, args.inner);
-  if (!IsFloat(args.y_dtype)) {
-    return words.Unsupported("y_dtype %" PRId32 " with inner %" PRId64 " is not supported; it takes 0 (f32), 1 (bf16), 2 (f16)",
-                             args.y_dtype, args.inner);
+  const char* const with = args.residual  ? "residual"
+                           : args.bias    ? "bias"
+                           : args.h       ? "h"
+                           : args.gate    ? "gate"
+                           : args.lengths ? "lengths"
+                                          : nullptr;
+  struct {
+    const char* name;
+    int64_t value;
+  } cause = {"inner", args.inner};
+  if (args.inner == 1) cause = {"x_col_stride", args.x_col_stride};
+  if (args.inner == 1 && args.x_col_stride == 1) cause = {"y_col_stride", args.y_col_stride};
+  if (with) {
+    return words.Unsupported("%s with %s %" PRId64 " is not supported; it takes %s 1", with, cause.name, cause.value,
+                             cause.name);
   }
-  if ((args.x_col_stride == 1) != (args.y_col_stride == 1)) {
+  if (!IsFloat(args.y_dtype)) {
+    return words.Unsupported("y_dtype %s with %s %" PRId64 " is not supported; it takes f32, bf16, f16",
+                             DtypeName(args.y_dtype), cause.name, cause.value);
+  }
+  // A single inner position is adjacent to itself: a y of adjacent columns then is of both kinds.
+  const bool x_adjacent = args.x_col_stride == 1, y_adjacent = args.y_col_stride == 1;
+  if (x_adjacent != y_adjacent && (args.inner > 1 || x_adjacent)) {
     return words.Unsupported("x_col_stride %" PRId64 " with y_col_stride %" PRId64
                              " is not supported; columns are adjacent in both or in neither",
                              args.x_col_stride, args.y_col_stride);
   }
   return CheckCollisions(words, sizes, {args.y_row_stride, args.y_col_stride, args.y_inner_stride});
+}
+
+// Inner positions that strides speak of have to be declared.
+simdnorm_status CheckInnerGiven(const Words& words, const char* col_name, int64_t col, const char* inner_name, int64_t inner) {
+  if (inner != 0) return words.Invalid("%s %" PRId64 " needs inner, which is 0", inner_name, inner);
+  if (col == 0 || col == 1) return SIMDNORM_OK;
+  return words.Invalid("%s %" PRId64 " needs inner, which is 0", col_name, col);
 }
 
 // Layer norm and RMS norm.
@@ -486,23 +533,37 @@ simdnorm_status CheckRows(const Words& words, Args* args, bool* empty) {
   SIMDNORM_RETURN_IF_REFUSED(CheckDtype(words, "gate_dtype", args->gate_dtype));
   SIMDNORM_RETURN_IF_REFUSED(CheckChoice(words, "residual_order", args->residual_order, 2, "0 (before), 1 (after)"));
   SIMDNORM_RETURN_IF_REFUSED(CheckChoice(words, "h_rounding", args->h_rounding, 2, "0 (unrounded), 1 (rounded)"));
-  SIMDNORM_RETURN_IF_REFUSED(CheckActivation(words, args->activation, args->activation_slope, args->padding));
+  if (args->residual_order == SIMDNORM_RESIDUAL_AFTER && !args->residual) {
+    return words.Invalid("residual_order 1 (after) needs residual, which is NULL");
+  }
+  if (args->h_rounding == SIMDNORM_H_ROUNDED && !args->h && !args->residual && !args->bias) {
+    return words.Invalid("h_rounding 1 (rounded) needs h, residual or bias; all are NULL");
+  }
+  SIMDNORM_RETURN_IF_REFUSED(CheckActivation(words, args->activation, args->activation_slope));
+  SIMDNORM_RETURN_IF_REFUSED(CheckPadding(words, args->padding, args->lengths, "lengths, which is NULL"));
   SIMDNORM_RETURN_IF_REFUSED(CheckQuantization(words, args->y_dtype, args->quant_scale, args->quant_scales, args->zero_point));
 
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "rows", args->rows));
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "cols", args->cols));
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "inner", args->inner));
-  if (args->inner == 0) args->inner = 1;
+  if (args->inner == 0) {
+    SIMDNORM_RETURN_IF_REFUSED(
+        CheckInnerGiven(words, "x_col_stride", args->x_col_stride, "x_inner_stride", args->x_inner_stride));
+    SIMDNORM_RETURN_IF_REFUSED(
+        CheckInnerGiven(words, "y_col_stride", args->y_col_stride, "y_inner_stride", args->y_inner_stride));
+    args->inner = 1;
+  }
   int64_t elements;
   SIMDNORM_RETURN_IF_REFUSED(Multiply(words, "rows", args->rows, "cols", args->cols, &elements));
   SIMDNORM_RETURN_IF_REFUSED(Multiply(words, "rows * cols", elements, "inner", args->inner, &elements));
   *empty = elements == 0;
 
   const Sizes sizes = {args->rows, args->cols, args->inner};
-  SIMDNORM_RETURN_IF_REFUSED(CheckStrides(words, {"x_row_stride", "x_col_stride", "x_inner_stride"}, sizes, &args->x_row_stride,
-                                          &args->x_col_stride, &args->x_inner_stride));
-  SIMDNORM_RETURN_IF_REFUSED(CheckStrides(words, {"y_row_stride", "y_col_stride", "y_inner_stride"}, sizes, &args->y_row_stride,
-                                          &args->y_col_stride, &args->y_inner_stride));
+  SIMDNORM_RETURN_IF_REFUSED(CheckStrides(words, {"x_row_stride", "x_col_stride", "x_inner_stride"}, sizes, false,
+                                          &args->x_row_stride, &args->x_col_stride, &args->x_inner_stride));
+  SIMDNORM_RETURN_IF_REFUSED(CheckStrides(words, {"y_row_stride", "y_col_stride", "y_inner_stride"}, sizes,
+                                          args->x_col_stride == 1, &args->y_row_stride, &args->y_col_stride,
+                                          &args->y_inner_stride));
   if (args->residual) {
     SIMDNORM_RETURN_IF_REFUSED(
         CheckRowStride(words, "residual_row_stride", args->rows, args->cols, &args->residual_row_stride));
@@ -519,7 +580,7 @@ simdnorm_status CheckRows(const Words& words, Args* args, bool* empty) {
   }
   SIMDNORM_RETURN_IF_REFUSED(CheckScale(words, args));
   SIMDNORM_RETURN_IF_REFUSED(CheckSequences(words, args));
-  return args->inner > 1 ? CheckInner(words, *args, sizes) : SIMDNORM_OK;
+  return HasInner(*args) ? CheckInner(words, *args, sizes) : SIMDNORM_OK;
 }
 
 // The memory of layer norm and RMS norm that is not empty.
@@ -574,7 +635,8 @@ simdnorm_status CheckChannels(const Words& words, const Args& args, int64_t* ele
   SIMDNORM_RETURN_IF_REFUSED(CheckDtype(words, "scale_dtype", args.scale_dtype));
   SIMDNORM_RETURN_IF_REFUSED(CheckDtype(words, "residual_dtype", args.residual_dtype));
   SIMDNORM_RETURN_IF_REFUSED(CheckChoice(words, "layout", args.layout, 4, "0 (NCHW), 1 (NHWC), 2 (nChw8c), 3 (nChw16c)"));
-  SIMDNORM_RETURN_IF_REFUSED(CheckActivation(words, args.activation, args.activation_slope, args.padding));
+  SIMDNORM_RETURN_IF_REFUSED(CheckActivation(words, args.activation, args.activation_slope));
+  SIMDNORM_RETURN_IF_REFUSED(CheckPadding(words, args.padding, args.lengths || args.mask, "lengths or mask; both are NULL"));
   if (args.lengths && args.mask) return words.Invalid("lengths excludes mask; only one can be given");
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "batch", args.batch));
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "channels", args.channels));
@@ -655,6 +717,7 @@ simdnorm_status CheckFold(const Words& words, simdnorm_fold_batch_norm_args* arg
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "in_channels", args->in_channels));
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "kernel", args->kernel));
   SIMDNORM_RETURN_IF_REFUSED(CheckSize(words, "groups", args->groups));
+  if (args->kernel == 0) args->kernel = 1;
   if (args->groups == 0) args->groups = 1;
   if (args->out_channels % args->groups != 0) {
     return words.Invalid("groups %" PRId64 " does not divide out_channels %" PRId64, args->groups, args->out_channels);

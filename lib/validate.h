@@ -16,8 +16,8 @@ struct CallOptions {
 };
 
 // Each takes what the caller gave and, if it is OK, leaves it in `valid` (fields of older or newer callers as they default, and
-// what 0 stands for spelled out: strides, inner, rows_per_scale, rows_per_sequence, groups) and `options`. A tensor without
-// elements is OK, and then `empty` is set and nothing else to be used.
+// what 0 stands for spelled out: strides, inner, rows_per_scale, rows_per_sequence, groups, kernel) and `options`. A tensor
+// without elements is OK, and then `empty` is set and nothing else to be used.
 simdnorm_status Validate(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options,
                          simdnorm_layer_norm_args* valid, CallOptions* options, bool* empty);
 simdnorm_status Validate(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options,

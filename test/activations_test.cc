@@ -86,6 +86,8 @@ constexpr Accuracy kAccuracies[] = {
     {SIMDNORM_GELU, 3.8e-7L, 4.0e-7L, -0x1.7d4794p+2f, -0x1.18b808p+3f},
     {SIMDNORM_GELU_TANH, 1.7e-7L, 1.8e-7L, -0x1.3ebd0ap+2f, -0x1.3eb47ap+2f},
 };
+constexpr int kNumExact = 3;  // none, ReLU and leaky ReLU, which have tests of their own
+static_assert(sizeof(kAccuracies) / sizeof(kAccuracies[0]) + kNumExact == kNumActivations, "an activation has no bound here");
 
 // Numbers of every exponent, of -40 to 40 densely, and such as kernels see.
 std::vector<float> Inputs() {
@@ -174,8 +176,8 @@ TEST_CASE("of every NaN comes the one quiet NaN") {
         }
         return true;
       };
-      for (int activation = SIMDNORM_RELU; activation <= SIMDNORM_GELU_TANH; ++activation) {
-        CHECK(all_one(span.Activated(activation, nans)));
+      for (const simdnorm_activation activation : kActivations) {
+        if (activation != SIMDNORM_NO_ACTIVATION) CHECK(all_one(span.Activated(activation, nans)));
       }
       CHECK(all_one(span.Gated(nans, numbers)));
       CHECK(all_one(span.Gated(numbers, nans)));
@@ -214,7 +216,7 @@ TEST_CASE("spans of every length, at both ends of a page") {
   std::vector<float> inputs, gates;
   for (uint64_t i = 0; i < 70; ++i) inputs.push_back(4 * Normal(i)), gates.push_back(4 * Normal(1000 + i));
   ForEachTargetsFunctions([&](const SpanFunctions& span) {
-    for (int activation = SIMDNORM_RELU; activation <= SIMDNORM_GELU_TANH; ++activation) {
+    for (const simdnorm_activation activation : kActivations) {
       // Where an element stands is not to matter: one by one.
       std::vector<float> activated, gated;
       for (size_t i = 0; i < inputs.size(); ++i) {
@@ -258,8 +260,8 @@ TEST_CASE("the same bits on all targets with fused multiply-add") {
     if (!HasFusedMultiplyAdd(target)) return;
     const SpanFunctions span(target);
     Digest digest;
-    for (int activation = SIMDNORM_RELU; activation <= SIMDNORM_GELU_TANH; ++activation) {
-      digest.Add(span.Activated(activation, inputs));
+    for (const simdnorm_activation activation : kActivations) {
+      if (activation != SIMDNORM_NO_ACTIVATION) digest.Add(span.Activated(activation, inputs));
     }
     digest.Add(span.Gated(inputs, other));
     CHECK_MESSAGE(digest.value() == kDigest, std::string(target));

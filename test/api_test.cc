@@ -241,9 +241,9 @@ Args ChannelArgs(ChannelMemory& m, unsigned variant) {
   if ((variant & 2) != 0) args.y_dtype = SIMDNORM_BF16, args.residual_dtype = SIMDNORM_BF16;
   if ((variant & 4) != 0) args.residual = m.residual;
   if ((variant & 8) != 0) args.activation = SIMDNORM_LEAKY_RELU, args.activation_slope = 0.5f;
-  if ((variant & 16) != 0) args.padding = SIMDNORM_PADDING_UNTOUCHED;
   if ((variant & 32) != 0) args.lengths = m.lengths;
   if ((variant & 96) == 64) args.mask = m.mask;
+  if ((variant & 16) != 0 && (variant & 96) != 0) args.padding = SIMDNORM_PADDING_UNTOUCHED;
   return args;
 }
 constexpr unsigned kNumChannelArgs = 128;
@@ -333,11 +333,12 @@ TEST_CASE("the C++ wrapper folds") {
         args.struct_size = sizeof(args);
         return simdnorm_fold_batch_norm(&args, nullptr);
       },
-      [&](auto& m) { return simdnorm::FoldBatchNorm(args_of(m)); });
-  CHECK(std::string(simdnorm::FoldBatchNorm({}).message()).empty());
-  simdnorm_fold_batch_norm_args bad = {};
-  bad.kernel = -1;
-  CHECK(std::string(simdnorm::FoldBatchNorm(bad).message()) == "kernel -1 is negative");
+      [&](auto& m) {
+        return simdnorm::FoldBatchNorm(m.x, nullptr, m.y, m.mean, {6, 6, 4, 2},
+                                       {m.given_mean, m.given_variance, m.scale, m.shift, 0.25f, SIMDNORM_FOLD_INTO_FOLLOWING});
+      });
+  const auto refused = simdnorm::FoldBatchNorm(nullptr, nullptr, nullptr, nullptr, {1, 1, -1}, {nullptr, nullptr});
+  CHECK(std::string(refused.message()) == "kernel -1 is negative");
 }
 
 TEST_CASE("pointers know their dtype") {

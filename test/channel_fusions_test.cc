@@ -69,7 +69,7 @@ std::vector<uint8_t> RandomMask(const ChannelShape& shape, uint64_t of_eight) {
   return mask;
 }
 
-simdnorm_activation AnyActivation(Choices& choices) { return static_cast<simdnorm_activation>(choices.Below(6)); }
+simdnorm_activation AnyActivation(Choices& choices) { return kActivations[choices.Below(kNumActivations)]; }
 
 // Some of the calls with everything at once, others plain; y in a buffer of its own or not, padding zero or untouched.
 ChannelProblem WithSomeFusions(ChannelProblem p, Choices& choices) {
@@ -151,7 +151,7 @@ TEST_CASE("16 bits across the borders of chunks and tiles") {
 TEST_CASE("residuals and activations") {
   Choices choices(3);
   ForEachOp([&](ChannelOp op, simdnorm_layout layout) {
-    for (simdnorm_activation activation = SIMDNORM_NO_ACTIVATION; activation <= SIMDNORM_GELU_TANH; ++activation) {
+    for (const simdnorm_activation activation : kActivations) {
       for (const bool residual : {false, true}) {
         for (const ChannelShape& shape : {ChannelShape{2, 18, 37, 3}, {3, 34, 1, 2}, {2, 6, 700, 2}, {1, 5, 4100, 1}}) {
           if (SmallEffort() && shape.Elements() > 1400) continue;
@@ -170,7 +170,7 @@ TEST_CASE("residuals and activations") {
 // Of what is exact before the activation: mean 0, variance 1 and sums without rounding leave only the activation's own error.
 TEST_CASE("activations are as exact as they are alone") {
   for (const simdnorm_layout layout : LayoutsOf(ChannelOp::kInference)) {
-    for (simdnorm_activation activation = SIMDNORM_RELU; activation <= SIMDNORM_GELU_TANH; ++activation) {
+    for (const simdnorm_activation activation : kActivations) {
       ChannelProblem p = WithActivation(WithResidual(MakeProblem(ChannelOp::kInference, {2, 18, 60}, layout)), activation);
       p.epsilon = 0;
       p.scale.clear();
@@ -418,7 +418,8 @@ std::vector<ChannelProblem> MixedProblems(const std::vector<ChannelShape>& shape
   ForEachOp([&](ChannelOp op, simdnorm_layout layout) {
     for (const ChannelShape& shape : shapes) {
       const ChannelProblem plain = MakeProblem(op, shape, layout, data), added = WithResidual(plain);
-      const auto activation = static_cast<simdnorm_activation>(1 + problems.size() / 5 % 5);
+      const simdnorm_activation activation =
+          kActivations[1 + problems.size() / 5 % (kNumActivations - 1)];  // not the first, none
       problems.push_back(plain);
       problems.push_back(WithActivation(added, activation));
       problems.push_back(WithDtypes(added, {SIMDNORM_BF16, SIMDNORM_F16, SIMDNORM_F32, SIMDNORM_BF16}));

@@ -363,10 +363,10 @@ class ChannelTensors {
     args.activation = p.activation;
     args.activation_slope = p.activation_slope;
     args.residual_dtype = p.residual_dtype;
-    args.padding = p.padding;
-    args.residual = p.onto == Onto::kResidual ? y_.raw() : Pointer<void>(residual_);
     args.lengths = Pointer<int64_t>(lengths_);
     args.mask = Pointer<uint8_t>(mask_);
+    if (args.lengths || args.mask) args.padding = p.padding;  // refused where nothing is left out
+    args.residual = p.onto == Onto::kResidual ? y_.raw() : Pointer<void>(residual_);
     return args;
   }
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -56,8 +57,11 @@ inline Real ActivationError(simdnorm_activation activation, float slope, Real ac
       return std::max(std::fabs(static_cast<Real>(slope)), Real{1}) * error + kRounding * std::fabs(activated) + kSmallest;
     case SIMDNORM_SILU:
       return 1.1L * error + bound;
-    default:
+    case SIMDNORM_GELU:
+    case SIMDNORM_GELU_TANH:
       return 1.13L * error + bound;
+    default:
+      return std::numeric_limits<Real>::quiet_NaN();  // nothing is within it: the slope of a new one has to be found out
   }
 }
 

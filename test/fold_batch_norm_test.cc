@@ -288,10 +288,18 @@ TEST_CASE("what is not finite stays where it belongs") {
   }
 }
 
+TEST_CASE("kernel and groups that are not given are 1") {
+  for (const simdnorm_fold_position position : {SIMDNORM_FOLD_INTO_PRECEDING, SIMDNORM_FOLD_INTO_FOLLOWING}) {
+    Problem p(kLayers[0], position);
+    p.args.kernel = p.args.groups = 0;
+    CHECK(p.Fold() == SIMDNORM_OK);
+    CheckFolded(p);
+  }
+}
+
 TEST_CASE("layers without weights: nothing is written") {
   for (int64_t simdnorm_fold_batch_norm_args::*const size :
-       {&simdnorm_fold_batch_norm_args::out_channels, &simdnorm_fold_batch_norm_args::in_channels,
-        &simdnorm_fold_batch_norm_args::kernel}) {
+       {&simdnorm_fold_batch_norm_args::out_channels, &simdnorm_fold_batch_norm_args::in_channels}) {
     Problem p(kLayers[0], SIMDNORM_FOLD_INTO_PRECEDING);
     p.args.*size = 0;
     CHECK(p.Fold() == SIMDNORM_OK);

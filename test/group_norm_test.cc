@@ -238,6 +238,31 @@ TEST_CASE("outputs that are left out, addresses and working in place change no b
   });
 }
 
+TEST_CASE("channels that are constant, and f32 does not hold their distances") {
+  ForEachTarget([](const char* target) {
+    for (const simdnorm_layout layout : kLayouts) {
+      for (const int64_t spatial : {1, 20}) {
+        std::vector<float> x, y(static_cast<size_t>(4 * spatial));
+        for (int64_t i = 0; i < 4 * spatial; ++i) {
+          x.push_back((layout == SIMDNORM_NCHW ? i / spatial : i % 4) == 0 ? 3e38f : -3e38f);
+        }
+        simdnorm_group_norm_args args = {};
+        args.struct_size = sizeof(args);
+        args.layout = layout;
+        args.x = x.data(), args.y = y.data();
+        args.batch = args.groups = 1, args.channels = 4, args.spatial = spatial;
+        simdnorm_options options = {};
+        options.struct_size = sizeof(options);
+        options.target = target;
+        REQUIRE(simdnorm_group_norm(&args, &options) == SIMDNORM_OK);
+        for (size_t i = 0; i < x.size(); ++i) {
+          CHECK(static_cast<double>(y[i]) == doctest::Approx(x[i] > 0 ? std::sqrt(3.0) : -std::sqrt(1.0 / 3)).epsilon(1e-6));
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("a size of zero: nothing is written") {
   for (const ChannelOp op : {ChannelOp::kGroup, ChannelOp::kInstance}) {
     for (const ChannelShape& shape : {ChannelShape{0, 6, 5, 2}, {5, 0, 5, 2}, {5, 6, 0, 2}}) {

@@ -58,6 +58,8 @@ inline void ChooseWhatRowsHave(Choices& choices, Problem& p) {
   p.h = choices.Coin();
   p.h_rounding = choices.Of({SIMDNORM_H_UNROUNDED, SIMDNORM_H_ROUNDED});
   p.gate = choices.Below(3) == 0;
+  if (!p.residual) p.residual_order = SIMDNORM_RESIDUAL_BEFORE;
+  if (!p.h && !p.residual && !p.bias) p.h_rounding = SIMDNORM_H_UNROUNDED;
   p.residual_dtype = choices.FloatDtype();
   p.bias_dtype = choices.FloatDtype();
   p.h_dtype = choices.FloatDtype();

@@ -204,6 +204,8 @@ Real Activated(simdnorm_activation activation, float slope, Real v) {
   if (std::isnan(v)) return v;
   const Real limit = std::signbit(v) ? 0 : v;  // of SiLU and both forms of GELU
   switch (activation) {
+    case SIMDNORM_NO_ACTIVATION:
+      return v;
     case SIMDNORM_RELU:
       return v > 0 ? v : 0;
     case SIMDNORM_LEAKY_RELU:
@@ -218,7 +220,7 @@ Real Activated(simdnorm_activation activation, float slope, Real v) {
       return std::isinf(v) ? limit : v / (1 + std::exp(-2 * u));
     }
     default:
-      return v;
+      return kNaN;  // so that one without a formula here fails its tests
   }
 }
 

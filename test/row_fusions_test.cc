@@ -1,9 +1,12 @@
 // What layer norm and RMS norm do round the normalization: residual, bias and h, weights per group of rows, activations, gate.
 // All of it in any combination against the reference, and bit for bit against its steps taken one by one.
+#include <algorithm>
 #include <initializer_list>
+#include <iterator>
 
 #include "mixed_problem.h"
 #include "problem.h"
+#include "simdnorm/simdnorm.hpp"
 #include "unfused.h"
 
 namespace simdnorm_test {
@@ -134,8 +137,21 @@ TEST_CASE("a scale_offset of any size") {
   }
 }
 
-constexpr simdnorm_activation kActivations[] = {SIMDNORM_NO_ACTIVATION, SIMDNORM_RELU, SIMDNORM_LEAKY_RELU,
-                                                SIMDNORM_SILU,          SIMDNORM_GELU, SIMDNORM_GELU_TANH};
+// Of lists that many tests go through: what is new in the library is to be tested at once.
+TEST_CASE("kActivations and kFloatDtypes hold all that the library takes") {
+  const auto holds = [](const auto& list, int32_t value) {
+    return std::find(std::begin(list), std::end(list), value) != std::end(list);
+  };
+  for (int32_t value = -1; value < 100; ++value) {
+    CAPTURE(value);
+    const float x = 1;
+    float y;
+    simdnorm::RMSNormParams params;
+    params.fusions.activation = value;
+    CHECK(simdnorm::RMSNorm(&x, &y, 1, 1, params).ok() == holds(kActivations, value));
+    CHECK(simdnorm::RMSNorm({&x, value}, &y, 1, 1, {}).ok() == holds(kFloatDtypes, value));
+  }
+}
 
 TEST_CASE("activations and gate of given values") {
   // Rows of zeros, so that what is activated is exactly shift.

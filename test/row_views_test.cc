@@ -81,33 +81,39 @@ TEST_CASE("an inner position has the same bits among all others and among some")
     simdnorm::LayerNormParams params;
     params.fusions.inner = kInner;
     REQUIRE(simdnorm::LayerNorm(x.data(), all.data(), kRows, kCols, params, options));
-    params.fusions.x_col_stride = params.fusions.y_col_stride = kInner;
-    params.fusions.x_inner_stride = params.fusions.y_inner_stride = 1;
+    params.fusions.x_col_stride = kInner;
+    params.fusions.x_inner_stride = 1;
     for (const int64_t first : {0, 1, 17, 60}) {
-      for (const int64_t count : {2, 3, 10}) {
-        std::vector<float> some(x.size());
+      for (const int64_t count : {1, 2, 3, 10}) {
+        std::vector<float> some(x.size()), dense(static_cast<size_t>(kRows * kCols * count)), expected;
         params.fusions.inner = count;
-        REQUIRE(simdnorm::LayerNorm({x.data() + first, kRows, kCols, kCols * kInner},
-                                    {some.data() + first, kRows, kCols, kCols * kInner}, params, options));
+        const simdnorm::InputRows cut = {x.data() + first, kRows, kCols, kCols * kInner};
+        params.fusions.y_col_stride = kInner;
+        params.fusions.y_inner_stride = 1;
+        REQUIRE(simdnorm::LayerNorm(cut, {some.data() + first, kRows, kCols, kCols * kInner}, params, options));
+        params.fusions.y_col_stride = params.fusions.y_inner_stride = 0;  // no gaps
+        REQUIRE(simdnorm::LayerNorm(cut, {dense.data(), kRows, kCols}, params, options));
         bool same = true;
         for (size_t i = 0; i < x.size(); ++i) {
           const int64_t position = static_cast<int64_t>(i) % kInner;
           const bool is_in = position >= first && position < first + count;
           same &= BitsOf(some[i]) == (is_in ? BitsOf(all[i]) : 0);
+          if (is_in) expected.push_back(all[i]);
         }
         CHECK_MESSAGE(same, target << ", " << count << " from " << first);
+        CHECK_MESSAGE(SameBits(dense, expected), target << ", " << count << " from " << first << ", dense");
       }
     }
   });
 }
 
-// The heads of q and k in rows of packed q, k, v, in place, as an engine has them: head h of a token at (h * 128).
-TEST_CASE("query and key heads of packed rows, in place") {
+// The heads of q and k in rows of packed q, k, v, as an engine has them: head h of a token at (h * 128).
+TEST_CASE("query and key heads of packed rows, to a dense tensor and in place") {
   ForEachTarget([](const char* target) {
     constexpr int64_t kTokens = 7, kHeads = 4, kSize = 128, kRow = 3 * kHeads * kSize;
     std::vector<float> qkv(kTokens * kRow);
     for (size_t i = 0; i < qkv.size(); ++i) qkv[i] = Normal(i);
-    std::vector<float> expected = qkv;
+    std::vector<float> expected = qkv, expected_heads, heads(kTokens * 2 * kHeads * kSize);
     std::vector<float> scale(kSize);
     for (size_t i = 0; i < scale.size(); ++i) scale[i] = Normal(i + 99);
     const simdnorm::Options options = {target, 1};
@@ -115,12 +121,17 @@ TEST_CASE("query and key heads of packed rows, in place") {
       for (int64_t head = 0; head < 2 * kHeads; ++head) {
         float* const at = &expected[static_cast<size_t>(token * kRow + head * kSize)];
         REQUIRE(simdnorm::RMSNorm(at, at, 1, kSize, {scale.data()}, options));
+        expected_heads.insert(expected_heads.end(), at, at + kSize);
       }
     }
     simdnorm::RMSNormParams params{scale.data()};
     params.fusions.inner = 2 * kHeads;
-    params.fusions.x_col_stride = params.fusions.y_col_stride = 1;
-    params.fusions.x_inner_stride = params.fusions.y_inner_stride = kSize;
+    params.fusions.x_col_stride = 1;
+    params.fusions.x_inner_stride = kSize;
+    REQUIRE(simdnorm::RMSNorm({qkv.data(), kTokens, kSize, kRow}, {heads.data(), kTokens, kSize}, params, options));
+    CHECK(SameBits(heads, expected_heads));
+    params.fusions.y_col_stride = 1;
+    params.fusions.y_inner_stride = kSize;
     REQUIRE(simdnorm::RMSNorm({qkv.data(), kTokens, kSize, kRow}, {qkv.data(), kTokens, kSize, kRow}, params, options));
     CHECK(SameBits(qkv, expected));
   });
@@ -130,6 +141,7 @@ TEST_CASE("query and key heads of packed rows, in place") {
 void CheckLengths(const Problem& p, Executors executors = Executors::kInTurn) {
   Problem without = p;
   without.rows_per_sequence = 0;
+  without.padding = SIMDNORM_PADDING_ZERO;
   Tensors tensors(p), all(without);
   tensors.Seal();
   const Outputs before = tensors.Collect();

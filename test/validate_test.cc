@@ -192,13 +192,16 @@ std::vector<BadCall<F>> BadCallsOfKernels() {
       {[](auto& c) { c.args.scale_dtype = 77; }, {"scale_dtype 77 is none of 0 (f32), 1 (bf16), 2 (f16)"}},
       {[](auto& c) { c.args.residual_dtype = SIMDNORM_U8; }, {"residual_dtype 4 is none of 0 (f32), 1 (bf16), 2 (f16)"}},
       {[](auto& c) { c.args.x_dtype = SIMDNORM_F16, c.args.y = c.memory.x; },
-       {"y is x, but y_dtype 0 differs in size from x_dtype 2"}},
+       {"y is x, but y_dtype f32 differs in size from x_dtype f16"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_BF16, c.args.y = c.memory.residual; },
-       {"y is residual, but y_dtype 1 differs in size from residual_dtype 0"}},
+       {"y is residual, but y_dtype bf16 differs in size from residual_dtype f32"}},
       {[](auto& c) { c.args.activation = 6; },
        {"activation 6 is none of 0 (none), 1 (ReLU), 2 (leaky ReLU), 3 (SiLU), 4 (GELU), 5 (GELU by tanh)"}},
       {[](auto& c) { c.args.activation = SIMDNORM_LEAKY_RELU, c.args.activation_slope = kNaN; },
        {"activation_slope is nan; it must be finite"}},
+      {[](auto& c) { c.args.activation_slope = 0.5f; }, {"activation_slope 0.5 is for activation 2 (leaky ReLU), not for 1"}},
+      {[](auto& c) { c.args.activation = SIMDNORM_NO_ACTIVATION, c.args.activation_slope = kNaN; },
+       {"activation_slope nan is for activation 2 (leaky ReLU), not for 0"}},
       {[](auto& c) { c.args.padding = 2; }, {"padding 2 is none of 0 (zero), 1 (untouched)"}},
       {[](auto& c) { c.memory.lengths[0] = -1; }, {"lengths[0] -1 is not within 0..", ", which is "}},
       {[](auto& c) { c.options.target = "AVX9"; },
@@ -217,6 +220,7 @@ void MakePlain(Call<F>& c) {
   c.args.residual = c.args.bias = c.args.gate = nullptr;
   c.args.h = nullptr;
   c.args.lengths = nullptr;
+  c.args.rows_per_sequence = 0;
 }
 
 // [2, 3, 4] with 3 normalized.
@@ -226,6 +230,15 @@ void MakeInner(Call<F>& c) {
   c.args.rows = 2;
   c.args.cols = 3;
   c.args.inner = 4;
+}
+
+// A single position out of [2, 3, 9] or more.
+template <class F>
+void MakeColumn(Call<F>& c) {
+  MakeInner(c);
+  c.args.inner = 1;
+  c.args.x_col_stride = c.args.y_col_stride = 9;
+  c.args.x_row_stride = c.args.y_row_stride = 36;
 }
 
 // Two rows of one block of Q8_0 each.
@@ -273,6 +286,10 @@ std::vector<BadCall<F>> BadCallsOfRows() {
       {[](auto& c) { c.args.gate_dtype = SIMDNORM_Q8_0; }, {"gate_dtype 5 is none of 0 (f32), 1 (bf16), 2 (f16)"}},
       {[](auto& c) { c.args.residual_order = 2; }, {"residual_order 2 is none of 0 (before), 1 (after)"}},
       {[](auto& c) { c.args.h_rounding = -1; }, {"h_rounding -1 is none of 0 (unrounded), 1 (rounded)"}},
+      {[](auto& c) { MakePlain(c), c.args.residual_order = SIMDNORM_RESIDUAL_AFTER; },
+       {"residual_order 1 (after) needs residual, which is NULL"}},
+      {[](auto& c) { MakePlain(c), c.args.h_rounding = SIMDNORM_H_ROUNDED; },
+       {"h_rounding 1 (rounded) needs h, residual or bias; all are NULL"}},
 
       // Memory.
       {[](auto& c) { c.args.y = c.memory.x, c.args.y_row_stride = 6; }, {"y is x, but y_row_stride 6 is not x_row_stride 5"}},
@@ -281,9 +298,9 @@ std::vector<BadCall<F>> BadCallsOfRows() {
       {[](auto& c) { c.args.h = c.memory.residual, c.args.residual_row_stride = 9; },
        {"h is residual, but h_row_stride 5 is not residual_row_stride 9"}},
       {[](auto& c) { c.args.h = c.memory.x, c.args.h_dtype = SIMDNORM_F16; },
-       {"h is x, but h_dtype 2 differs in size from x_dtype 0"}},
+       {"h is x, but h_dtype f16 differs in size from x_dtype f32"}},
       {[](auto& c) { c.args.gate_dtype = SIMDNORM_BF16, c.args.y = c.memory.gate; },
-       {"y is gate, but y_dtype 0 differs in size from gate_dtype 1"}},
+       {"y is gate, but y_dtype f32 differs in size from gate_dtype bf16"}},
       {[](auto& c) { c.args.h = c.memory.x + 2; }, {"h partly overlaps x: it begins 8 bytes from x, which extends over 60"}},
       {[](auto& c) { c.args.h = c.memory.gate; }, {"h 0x", " overlaps gate 0x"}},
       {[](auto& c) { c.args.h = c.memory.y; }, {"h 0x", " overlaps y 0x"}},
@@ -319,18 +336,18 @@ std::vector<BadCall<F>> BadCallsOfRows() {
       {[](auto& c) { c.args.rows_per_scale = 1, c.args.scale = c.memory.x + 114; }, {"y 0x", " overlaps scale 0x"}},
 
       // Quantization.
-      {[](auto& c) { c.args.quant_scale = 0.5f; }, {"quant_scale 0.5 is for y_dtype 3 (i8) and 4 (u8), not for 0"}},
-      {[](auto& c) { MakeQ8(c), c.args.quant_scale = 0.5f; }, {"quant_scale 0.5 is for y_dtype 3 (i8) and 4 (u8), not for 5"}},
-      {[](auto& c) { c.args.quant_scales = c.memory.quant_scales; }, {"quant_scales is for y_dtype 3 (i8), not for 0"}},
+      {[](auto& c) { c.args.quant_scale = 0.5f; }, {"quant_scale 0.5 is for y_dtype i8 and u8, not for f32"}},
+      {[](auto& c) { MakeQ8(c), c.args.quant_scale = 0.5f; }, {"quant_scale 0.5 is for y_dtype i8 and u8, not for Q8_0"}},
+      {[](auto& c) { c.args.quant_scales = c.memory.quant_scales; }, {"quant_scales is for y_dtype i8, not for f32"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_U8, c.args.quant_scales = c.memory.quant_scales; },
-       {"quant_scales is for y_dtype 3 (i8), not for 4"}},
+       {"quant_scales is for y_dtype i8, not for u8"}},
       {[](auto& c) { c.args.zero_point = 3; }, {"zero_point 3 needs quant_scale, which is 0"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scales = c.memory.quant_scales, c.args.zero_point = 3; },
        {"zero_point 3 needs quant_scale, which is 0"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scales = c.memory.quant_scales, c.args.quant_scale = 2; },
        {"quant_scale 2 excludes quant_scales; only one can be given"}},
-      {[](auto& c) { c.args.y_dtype = SIMDNORM_I8; }, {"y_dtype 3 needs quant_scale or quant_scales"}},
-      {[](auto& c) { c.args.y_dtype = SIMDNORM_U8; }, {"y_dtype 4 needs quant_scale, which is 0"}},
+      {[](auto& c) { c.args.y_dtype = SIMDNORM_I8; }, {"y_dtype i8 needs quant_scale or quant_scales"}},
+      {[](auto& c) { c.args.y_dtype = SIMDNORM_U8; }, {"y_dtype u8 needs quant_scale, which is 0"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_U8, c.args.quant_scale = -1; },
        {"quant_scale is -1; it must be finite and more than 0"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scale = kNaN; },
@@ -338,16 +355,16 @@ std::vector<BadCall<F>> BadCallsOfRows() {
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scale = kInf; },
        {"quant_scale is inf; it must be finite and more than 0"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scale = 1, c.args.zero_point = 128; },
-       {"zero_point 128 is not within -128..127 of y_dtype 3"}},
+       {"zero_point 128 is not within -128..127 of y_dtype i8"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_U8, c.args.quant_scale = 1, c.args.zero_point = -1; },
-       {"zero_point -1 is not within 0..255 of y_dtype 4"}},
+       {"zero_point -1 is not within 0..255 of y_dtype u8"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scales = c.memory.rstd; },
        {"quant_scales 0x", " overlaps rstd 0x"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8, c.args.quant_scale = 1, c.args.y = c.memory.x; },
-       {"y is x, but y_dtype 3 differs in size from x_dtype 0"}},
-      {[](auto& c) { MakeQ8(c), c.args.cols = 33; }, {"cols 33 is not a multiple of 32, which y_dtype 5 (Q8_0) needs"}},
+       {"y is x, but y_dtype i8 differs in size from x_dtype f32"}},
+      {[](auto& c) { MakeQ8(c), c.args.cols = 33; }, {"cols 33 is not a multiple of 32, which y_dtype Q8_0 needs"}},
       {[](auto& c) { MakeQ8(c), c.args.y_row_stride = 40; },
-       {"y_row_stride 40 is not a multiple of 32, which y_dtype 5 (Q8_0) needs"}},
+       {"y_row_stride 40 is not a multiple of 32, which y_dtype Q8_0 needs"}},
       {[](auto& c) { MakeQ8(c), c.args.y = Misaligned(c.args.y); }, {"y 0x", " is not aligned to 2 bytes"}},
       {[](auto& c) { MakeQ8(c), c.args.rstd = reinterpret_cast<float*>(c.memory.y + 16); }, {"rstd 0x", " overlaps y 0x"}},
 
@@ -358,29 +375,34 @@ std::vector<BadCall<F>> BadCallsOfRows() {
       {[](auto& c) { c.args.rows_per_sequence = 0; }, {"rows_per_sequence 0 with lengths has to be more than 0"}},
       {[](auto& c) { c.args.rows_per_sequence = -3; }, {"rows_per_sequence -3 with lengths has to be more than 0"}},
       {[](auto& c) { c.args.rows_per_sequence = 2; }, {"rows_per_sequence 2 does not divide rows 3"}},
+      {[](auto& c) { c.args.lengths = nullptr; }, {"rows_per_sequence 3 needs lengths, which is NULL"}},
+      {[](auto& c) { MakePlain(c), c.args.rows_per_sequence = -1; }, {"rows_per_sequence -1 needs lengths, which is NULL"}},
+      {[](auto& c) { MakePlain(c), c.args.padding = SIMDNORM_PADDING_UNTOUCHED; },
+       {"padding 1 (untouched) needs lengths, which is NULL"}},
 
       // Inner positions.
-      {[](auto& c) { c.args.x_col_stride = 2; },
-       {"x_col_stride 2 with inner 1 is not supported; it takes 0 and 1"},
-       SIMDNORM_UNSUPPORTED},
+      {[](auto& c) { c.args.x_inner_stride = 64; }, {"x_inner_stride 64 needs inner, which is 0"}},
+      {[](auto& c) { c.args.x_col_stride = 1, c.args.x_inner_stride = 64; }, {"x_inner_stride 64 needs inner, which is 0"}},
+      {[](auto& c) { c.args.y_inner_stride = -1; }, {"y_inner_stride -1 needs inner, which is 0"}},
+      {[](auto& c) { c.args.x_col_stride = 2; }, {"x_col_stride 2 needs inner, which is 0"}},
+      {[](auto& c) { c.args.y_col_stride = 5; }, {"y_col_stride 5 needs inner, which is 0"}},
       {[](auto& c) { MakeInner(c), c.args.residual = c.memory.residual; },
-       {"residual with inner 4 is not supported"},
+       {"residual with inner 4 is not supported; it takes inner 1"},
        SIMDNORM_UNSUPPORTED},
       {[](auto& c) { MakeInner(c), c.args.bias = c.memory.bias; },
-       {"bias with inner 4 is not supported"},
+       {"bias with inner 4 is not supported; it takes inner 1"},
        SIMDNORM_UNSUPPORTED},
-      {[](auto& c) { MakeInner(c), c.args.h = c.memory.h; }, {"h with inner 4 is not supported"}, SIMDNORM_UNSUPPORTED},
-      {[](auto& c) { MakeInner(c), c.args.h_rounding = SIMDNORM_H_ROUNDED; },
-       {"h_rounding with inner 4 is not supported"},
+      {[](auto& c) { MakeInner(c), c.args.h = c.memory.h; },
+       {"h with inner 4 is not supported; it takes inner 1"},
        SIMDNORM_UNSUPPORTED},
       {[](auto& c) { MakeInner(c), c.args.gate = c.memory.gate; },
-       {"gate with inner 4 is not supported"},
+       {"gate with inner 4 is not supported; it takes inner 1"},
        SIMDNORM_UNSUPPORTED},
       {[](auto& c) { MakeInner(c), c.args.lengths = c.memory.lengths, c.args.rows_per_sequence = 1; },
-       {"lengths with inner 4 is not supported"},
+       {"lengths with inner 4 is not supported; it takes inner 1"},
        SIMDNORM_UNSUPPORTED},
       {[](auto& c) { MakeInner(c), c.args.y_dtype = SIMDNORM_U8, c.args.quant_scale = 1; },
-       {"y_dtype 4 with inner 4 is not supported; it takes 0 (f32), 1 (bf16), 2 (f16)"},
+       {"y_dtype u8 with inner 4 is not supported; it takes f32, bf16, f16"},
        SIMDNORM_UNSUPPORTED},
       {[](auto& c) { MakeInner(c), c.args.y_col_stride = 1, c.args.y_inner_stride = 3; },
        {"x_col_stride 4 with y_col_stride 1 is not supported; columns are adjacent in both or in neither"},
@@ -411,6 +433,26 @@ std::vector<BadCall<F>> BadCallsOfRows() {
                        c.args.x_row_stride = c.args.y_row_stride = 15;
        },
        {"y is x, but y_col_stride 5 is not x_col_stride 4"}},
+      {[](auto& c) { MakeColumn(c), c.args.residual = c.memory.residual; },
+       {"residual with x_col_stride 9 is not supported; it takes x_col_stride 1"},
+       SIMDNORM_UNSUPPORTED},
+      {[](auto& c) { MakeColumn(c), c.args.x_col_stride = 0, c.args.gate = c.memory.gate; },
+       {"gate with y_col_stride 9 is not supported; it takes y_col_stride 1"},
+       SIMDNORM_UNSUPPORTED},
+      {[](auto& c) { MakeColumn(c), c.args.y_dtype = SIMDNORM_U8, c.args.quant_scale = 1; },
+       {"y_dtype u8 with x_col_stride 9 is not supported; it takes f32, bf16, f16"},
+       SIMDNORM_UNSUPPORTED},
+      {[](auto& c) { MakeColumn(c), c.args.x_col_stride = 0; },
+       {"x_col_stride 1 with y_col_stride 9 is not supported; columns are adjacent in both or in neither"},
+       SIMDNORM_UNSUPPORTED},
+      {[](auto& c) { MakeColumn(c), c.args.x_col_stride = -9; },
+       {"x_col_stride -9 and x_inner_stride 1: one has to be 1, the other more than 0"}},
+      {[](auto& c) { MakeColumn(c), c.args.x_col_stride = kHuge; },
+       {"cols 3 times x_col_stride 4000000000000000000 is more elements than memory can hold"}},
+      {[](auto& c) { MakeColumn(c), c.args.y_row_stride = 18; },
+       {"y_row_stride 18, y_col_stride 9 and y_inner_stride 1 let elements of [2, 3, 1] overlap"}},
+      {[](auto& c) { MakeColumn(c), c.args.y = c.memory.x, c.args.y_col_stride = 10, c.args.x_row_stride = 36; },
+       {"y is x, but y_col_stride 10 is not x_col_stride 9"}},
       {[](auto& c) { MakeInner(c), c.args.rstd = c.memory.x + 121; }, {"rstd 0x", " overlaps y 0x"}},  // 8 of them
   };
 }
@@ -432,6 +474,8 @@ std::vector<BadCall<F>> BadCallsOfChannels() {
        {"batch * spatial 8 times channels 4000000000000000000 is more elements than memory can hold"}},
       {[](auto& c) { c.args.y_dtype = SIMDNORM_I8; }, {"y_dtype 3 is none of 0 (f32), 1 (bf16), 2 (f16)"}},
       {[](auto& c) { c.args.mask = c.memory.mask; }, {"lengths excludes mask; only one can be given"}},
+      {[](auto& c) { c.args.lengths = nullptr, c.args.padding = SIMDNORM_PADDING_UNTOUCHED; },
+       {"padding 1 (untouched) needs lengths or mask; both are NULL"}},
       {[](auto& c) { c.memory.lengths[1] = 5; }, {"lengths[1] 5 is not within 0..spatial, which is 4"}},
       {[](auto& c) { c.args.lengths = nullptr, c.args.mask = reinterpret_cast<uint8_t*>(c.memory.x + 127); },
        {"y 0x", " overlaps mask 0x"}},
@@ -519,7 +563,7 @@ std::vector<BadCall<Fold>> BadCallsOfFold() {
       {[](auto& c) { c.args.groups = -2; }, {"groups -2 is negative"}},
       {[](auto& c) { c.args.groups = 3; }, {"groups 3 does not divide out_channels 4"}},
       {[](auto& c) { c.args.groups = 4; }, {"groups 4 does not divide in_channels 6"}},
-      {[](auto& c) { c.args.groups = 3, c.args.kernel = 0; }, {"groups 3 does not divide out_channels 4"}},
+      {[](auto& c) { c.args.groups = 3, c.args.in_channels = 0; }, {"groups 3 does not divide out_channels 4"}},
       {[](auto& c) { c.args.in_channels = int64_t{1} << 62; },
        {"out_channels 4 times in_channels / groups 2305843009213693952 is more elements than memory can hold"}},
       {[](auto& c) { c.args.kernel = kHuge; },
@@ -755,12 +799,14 @@ void AddAllowedRows(std::vector<Change<F>>* calls) {
 
   // Absent or beside the point.
   add([](auto& c) { MakePlain(c); });
-  add([](auto& c) { MakePlain(c), c.args.residual_row_stride = c.args.gate_row_stride = 1, c.args.rows_per_sequence = -1; });
+  add([](auto& c) { MakePlain(c), c.args.residual_row_stride = c.args.gate_row_stride = 1; });
   add([](auto& c) { MakePlain(c), c.args.h = c.memory.h; });
-  add([](auto& c) { MakePlain(c), c.args.h_rounding = SIMDNORM_H_ROUNDED, c.args.h_dtype = SIMDNORM_BF16; });
-  add([](auto& c) { c.args.activation_slope = kNaN; });
+  add([](auto& c) { MakePlain(c), c.args.h = c.memory.h, c.args.h_rounding = SIMDNORM_H_ROUNDED; });
+  add([](auto& c) { MakePlain(c), c.args.bias = c.memory.bias, c.args.h_rounding = SIMDNORM_H_ROUNDED; });
+  add([](auto& c) { MakePlain(c), c.args.residual = c.memory.residual, c.args.h_rounding = SIMDNORM_H_ROUNDED; });
   add([](auto& c) { c.args.activation = SIMDNORM_LEAKY_RELU, c.args.activation_slope = -2; });
   add([](auto& c) { c.memory.lengths[0] = 0; });
+  add([](auto& c) { c.args.padding = SIMDNORM_PADDING_UNTOUCHED; });
   add([](auto& c) { c.args.rows_per_sequence = 1, c.args.rows = 2, c.memory.lengths[0] = c.memory.lengths[1] = 1; });
 
   // Scale.
@@ -786,7 +832,11 @@ void AddAllowedRows(std::vector<Change<F>>* calls) {
   add([](auto& c) { MakeInner(c); });
   add([](auto& c) { MakeInner(c), c.args.y = c.memory.x; });
   add([](auto& c) { MakeInner(c), c.args.rows_per_scale = 1; });
+  add([](auto& c) { c.args.x_col_stride = c.args.y_col_stride = 1; });
   add([](auto& c) { MakePlain(c), c.args.inner = c.args.x_col_stride = 1, c.args.x_inner_stride = 77; });
+  add([](auto& c) { MakeColumn(c); });
+  add([](auto& c) { MakeColumn(c), c.args.y = c.memory.x; });
+  add([](auto& c) { MakeColumn(c), c.args.y_col_stride = c.args.y_row_stride = 0; });
   add([](auto& c) { MakeInner(c), c.args.cols = 1, c.args.x_col_stride = 9, c.args.x_inner_stride = 2; });
   add([](auto& c) {  // heads of packed q, k, v; then tokens within heads
     MakeInner(c);
@@ -828,6 +878,11 @@ void AddAllowedChannels(std::vector<Change<F>>* calls) {
   add([](auto& c) { c.args.lengths = nullptr, c.args.mask = c.memory.mask, memset(c.memory.mask, 0, 8); });
   add([](auto& c) { c.memory.lengths[0] = c.memory.lengths[1] = 0; });
   add([](auto& c) { c.memory.lengths[0] = 4; });
+  add([](auto& c) { c.args.padding = SIMDNORM_PADDING_UNTOUCHED; });
+  add([](auto& c) {
+    c.args.padding = SIMDNORM_PADDING_UNTOUCHED;
+    c.args.lengths = nullptr, c.args.mask = c.memory.mask;
+  });
   if constexpr (kIsTraining<F> || kIsInference<F>) {
     add([](auto& c) { c.args.layout = SIMDNORM_NCHW8C, c.args.y = c.memory.x + 64; });
     add([](auto& c) { c.args.layout = SIMDNORM_NCHW16C; });
@@ -861,7 +916,7 @@ TEST_CASE_TEMPLATE_DEFINE("what is allowed", F, allowed) {
   if constexpr (kIsFold<F>) {
     add([](auto& c) { c.args.folded_weight = c.memory.x, c.args.folded_bias = c.memory.bias; });
     add([](auto& c) { c.args.bias = nullptr; });
-    add([](auto& c) { c.args.groups = 0; });
+    add([](auto& c) { c.args.groups = c.args.kernel = 0; });
     add([](auto& c) { c.args.position = SIMDNORM_FOLD_INTO_FOLLOWING, c.args.transposed = 1; });
     add([](auto& c) { c.options.target = "AVX9", c.options.max_threads = -1; });  // only the message is used
   }
@@ -893,10 +948,12 @@ TEST_CASE_TEMPLATE_DEFINE("tensors without elements need no pointers", F, no_ele
     CHECK(F::Call(&args, nullptr) == SIMDNORM_OK);
     args.rows = 5, args.inner = 7, args.cols = 0;
     CHECK(F::Call(&args, nullptr) == SIMDNORM_OK);
-  } else if constexpr (kIsFold<F>) {
-    args.out_channels = args.in_channels = 5;
+    args.x_col_stride = 1, args.x_inner_stride = 8;
     CHECK(F::Call(&args, nullptr) == SIMDNORM_OK);
-    args.out_channels = 0, args.kernel = 5;
+  } else if constexpr (kIsFold<F>) {
+    args.out_channels = args.kernel = 5;
+    CHECK(F::Call(&args, nullptr) == SIMDNORM_OK);
+    args.out_channels = 0, args.in_channels = 5;
     CHECK(F::Call(&args, nullptr) == SIMDNORM_OK);
   } else {
     args.batch = args.spatial = 5;
@@ -939,7 +996,7 @@ TEST_CASE_TEMPLATE("defaults of rows are spelled out", F, LayerNorm, RMSNorm) {
   CHECK(rows.rows_per_scale == 3);
   CHECK(rows.scale_row_stride == 5);
   CHECK(Spelled<F>([](auto& c) { c.args.rows_per_scale = 1; }).scale_row_stride == 5);
-  CHECK(Spelled<F>([](auto& c) { MakePlain(c), c.args.rows_per_sequence = 0; }).rows_per_sequence == 3);
+  CHECK(Spelled<F>([](auto& c) { MakePlain(c); }).rows_per_sequence == 3);
 
   const auto given = Spelled<F>([](auto& c) { c.args.x_row_stride = 6, c.args.gate_row_stride = 7; });
   CHECK(given.x_row_stride == 6);
@@ -955,12 +1012,31 @@ TEST_CASE_TEMPLATE("defaults of rows are spelled out", F, LayerNorm, RMSNorm) {
   CHECK(inner.y_row_stride == 20);
   CHECK(inner.y_col_stride == 5);
   CHECK(inner.y_inner_stride == 1);
+
+  const auto column = Spelled<F>([](auto& c) { MakeColumn(c); });
+  for (const int64_t stride : {column.x_row_stride, column.y_row_stride}) CHECK(stride == 36);
+  for (const int64_t stride : {column.x_col_stride, column.y_col_stride}) CHECK(stride == 9);
+  for (const int64_t stride : {column.x_inner_stride, column.y_inner_stride}) CHECK(stride == 1);
+
+  // y without strides is dense, in the order of x.
+  const auto to_dense = Spelled<F>([](auto& c) { MakeColumn(c), c.args.y_row_stride = c.args.y_col_stride = 0; });
+  CHECK(to_dense.x_col_stride == 9);
+  CHECK(to_dense.y_row_stride == 3);
+  CHECK(to_dense.y_col_stride == 1);
+  const auto heads =
+      Spelled<F>([](auto& c) { MakeInner(c), c.args.x_col_stride = 1, c.args.x_inner_stride = 5, c.args.x_row_stride = 24; });
+  CHECK(heads.x_row_stride == 24);
+  CHECK(heads.x_inner_stride == 5);
+  CHECK(heads.y_row_stride == 12);
+  CHECK(heads.y_col_stride == 1);
+  CHECK(heads.y_inner_stride == 3);
 }
 
-TEST_CASE("defaults of groups are spelled out") {
+TEST_CASE("defaults of groups and of folding are spelled out") {
   CHECK(Spelled<InstanceNorm>([](auto&) {}, true).groups == 3);
   CHECK(Spelled<GroupNorm>([](auto&) {}, false).groups == 3);
   CHECK(Spelled<Fold>([](auto& c) { c.args.groups = 0; }).groups == 1);
+  CHECK(Spelled<Fold>([](auto& c) { c.args.kernel = 0; }).kernel == 1);
 }
 
 }  // namespace

@@ -12,6 +12,11 @@
 
 namespace simdnorm_test {
 
+// Every activation; row_fusions_test.cc fails if the library takes one that is missing here.
+constexpr simdnorm_activation kActivations[] = {SIMDNORM_NO_ACTIVATION, SIMDNORM_RELU, SIMDNORM_LEAKY_RELU,
+                                                SIMDNORM_SILU,          SIMDNORM_GELU, SIMDNORM_GELU_TANH};
+constexpr int kNumActivations = sizeof(kActivations) / sizeof(kActivations[0]);
+
 // What the items (rows or channels) of x hold.
 enum class Data {
   kNormal,

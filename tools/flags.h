@@ -100,11 +100,11 @@ CLI::Option* AddChoice(CLI::App* command, const std::string& flag, Value& value,
 
 inline const Choices kFloats = {{"f32", SIMDNORM_F32}, {"bf16", SIMDNORM_BF16}, {"f16", SIMDNORM_F16}};
 
-inline void AddTensors(CLI::App* command, Flags& flags, const Choices& outputs) {
+inline void AddTensors(CLI::App* command, Flags& flags) {
   AddFile(command, "--input", flags.input, "x");
   AddFile(command, "--output", flags.output, "y; may be --input itself");
   AddChoice(command, "--dtype", flags.dtype, "x's dtype, for bf16: uint16 files ('<u2', 'V2') then hold its bits", kFloats);
-  AddChoice(command, "--output-dtype", flags.output_dtype, "y's dtype; x's if not given", outputs);
+  AddChoice(command, "--output-dtype", flags.output_dtype, "y's dtype; x's if not given", kFloats);
 }
 
 inline void AddEpsilon(CLI::App* command, Flags& flags, const std::string& what = "added to the variance") {
@@ -112,8 +112,10 @@ inline void AddEpsilon(CLI::App* command, Flags& flags, const std::string& what 
 }
 
 inline void AddActivation(CLI::App* command, Flags& flags) {
-  CLI::Option* activation = AddChoice(command, "--activation", flags.activation, "applied to the normalized values",
-                                      {{"relu", SIMDNORM_RELU},
+  CLI::Option* activation = AddChoice(command, "--activation", flags.activation,
+                                      "applied to the normalized values, plus the residual if that is added to them",
+                                      {{"none", SIMDNORM_NO_ACTIVATION},
+                                       {"relu", SIMDNORM_RELU},
                                        {"leaky-relu", SIMDNORM_LEAKY_RELU},
                                        {"silu", SIMDNORM_SILU},
                                        {"gelu", SIMDNORM_GELU},
@@ -144,13 +146,17 @@ inline void CheckRowNorm(const CLI::App& command, const Flags& flags) {
     Refuse(command.count(flag) > 0 && !adds,
            flag + std::string(" requires --bias, or --residual added before: h is x otherwise"));
   }
-  const std::optional<int32_t> quantized = flags.quantize ? flags.quantize : flags.output_dtype;
-  const bool one_factor = quantized == SIMDNORM_I8 || quantized == SIMDNORM_U8;
-  Refuse(one_factor && command.count("--quant-scale") == 0, "an output of i8 or u8 requires --quant-scale");
+  const bool is_i8 = flags.quantize == SIMDNORM_I8, one_factor = is_i8 || flags.quantize == SIMDNORM_U8;
+  Refuse(one_factor && command.count("--quant-scale") == 0,
+         "--quantize i8 or u8 requires --quant-scale; i8-rows finds a factor for each row");
   for (const char* flag : {"--quant-scale", "--zero-point"}) {
     Refuse(command.count(flag) > 0 && !one_factor, flag + std::string(" requires --quantize i8 or u8"));
   }
-  Refuse((quantized == kI8Rows) != flags.save_quant_scales.has_value(),
+  const int32_t least = is_i8 ? -128 : 0, most = is_i8 ? 127 : 255;
+  Refuse(one_factor && (flags.zero_point < least || flags.zero_point > most),
+         "--zero-point " + std::to_string(flags.zero_point) + " is not within " + std::to_string(least) + ".." +
+             std::to_string(most) + " of --quantize " + (is_i8 ? "i8" : "u8"));
+  Refuse((flags.quantize == kI8Rows) != flags.save_quant_scales.has_value(),
          "--quantize i8-rows and --save-quant-scales require each other");
 }
 
@@ -163,17 +169,16 @@ inline void CheckBatchNorm(const CLI::App& command, const Flags& flags) {
 }
 
 inline void DeclareRowNorm(CLI::App* command, Flags& flags, bool rms) {
-  Choices outputs = kFloats;
-  outputs.insert(outputs.end(), {{"i8", SIMDNORM_I8}, {"u8", SIMDNORM_U8}});
-  AddTensors(command, flags, outputs);
+  AddTensors(command, flags);
   command->add_option("--axis", flags.axis, "the first normalized axis; negative counts from the end")->capture_default_str();
   command->add_option("--axes", flags.axes, "how many are normalized; all from --axis on if not given")
       ->check(CLI::PositiveNumber);
   AddEpsilon(command, flags, rms ? "added to the mean square" : "added to the variance");
-  CLI::Option* scale = AddFile(command, "--scale", flags.scale, "gamma, of the normalized shape");
+  const std::string shape = "of the normalized shape; with x's first axes before that, one for each group of rows";
+  CLI::Option* scale = AddFile(command, "--scale", flags.scale, "gamma, " + shape);
   command->add_option("--scale-offset", flags.scale_offset, "added to scale: 1 for Gemma")->needs(scale);
   if (!rms) {
-    AddFile(command, "--shift", flags.shift, "beta, of the normalized shape");
+    AddFile(command, "--shift", flags.shift, "beta, " + shape);
     AddFile(command, "--save-mean", flags.save_mean, "out: the mean of each row");
   }
   AddFile(command, "--save-rstd", flags.save_rstd, "out: one over the root, of each row");
@@ -207,7 +212,7 @@ inline void DeclareRowNorm(CLI::App* command, Flags& flags, bool rms) {
 
 // Batch, group and instance norm.
 inline void DeclareChannelNorm(CLI::App* command, Flags& flags, const char* statistic_shape) {
-  AddTensors(command, flags, kFloats);
+  AddTensors(command, flags);
   AddEpsilon(command, flags);
   AddFile(command, "--scale", flags.scale, "gamma, [channels]");
   AddFile(command, "--shift", flags.shift, "beta, [channels]");

@@ -274,6 +274,9 @@ void Report(const char* op, const Tensor& x, const Tensor& y, std::initializer_l
               seconds > 0 ? bytes / seconds * 1e-9 : 0);
 }
 
+// The default of --activation-slope is for leaky ReLU only; the library takes none with others.
+float ActivationSlope(const Flags& flags) { return flags.activation == SIMDNORM_LEAKY_RELU ? flags.activation_slope : 0; }
+
 simdnorm_dtype YDtype(const Tensor& x, const Flags& flags) {
   if (flags.quantize) return *flags.quantize == kI8Rows ? SIMDNORM_I8 : *flags.quantize;
   return flags.output_dtype.value_or(x.dtype);
@@ -299,6 +302,33 @@ Axes SplitAxes(const npy::Shape& shape, const Flags& flags) {
   Axes axes = {{shape.begin(), begin}, {begin, end}, {end, shape.end()}, shape};
   std::fill_n(axes.statistic.begin() + first, axes.normalized.size(), 1);
   return axes;
+}
+
+// Scale or shift: of the normalized shape, before which the first of x's axes may stand, each group of rows then having its
+// own. Of these axes the last may be 1, (4, 1, 64) for (4, 64), as what is to be broadcast has it.
+Tensor LoadScale(const char* flag, const File& path, const Tensor& x, const Axes& axes, const Flags& flags) {
+  if (!path) return {};
+  Tensor tensor = LoadTensor(flag, *path, flags);
+  const npy::Shape& shape = tensor.array.shape;
+  size_t leading = shape.size() > axes.normalized.size() ? shape.size() - axes.normalized.size() : 0;
+  if (leading > axes.outer.size()) leading = 0;
+  npy::Shape fit(axes.outer.begin(), axes.outer.begin() + static_cast<int64_t>(leading));
+  for (size_t i = leading; i > 0 && shape[i - 1] == 1; --i) fit[i - 1] = 1;
+  fit.insert(fit.end(), axes.normalized.begin(), axes.normalized.end());
+  CheckShape(flag, path, tensor.array, fit, x);
+  return tensor;
+}
+
+// How many rows share a scale and shift; 0 if all do.
+int64_t RowsPerScale(const Tensor& scale, const Tensor& shift, int64_t rows, int64_t cols) {
+  const Tensor& first = scale ? scale : shift;
+  if (!first || rows == 0 || cols == 0) return 0;
+  if (shift && shift.array.count() != first.array.count()) {
+    throw Failure("--scale has shape " + npy::ToString(scale.array.shape) + ", --shift has " +
+                  npy::ToString(shift.array.shape) + "; there have to be as many of one as of the other");
+  }
+  const int64_t scales = first.array.count() / cols;
+  return scales > 1 ? rows / scales : 0;
 }
 
 // What the library has for rows whose elements are adjacent only.
@@ -335,7 +365,8 @@ void NormalizeRows(const Flags& flags, bool rms) {
   const auto load = [&](const char* flag, const File& path, const npy::Shape& shape) {
     return LoadOptional(flag, path, shape, x, flags);
   };
-  const Tensor scale = load("--scale", flags.scale, axes.normalized), shift = load("--shift", flags.shift, axes.normalized);
+  const Tensor scale = LoadScale("--scale", flags.scale, x, axes, flags);
+  const Tensor shift = LoadScale("--shift", flags.shift, x, axes, flags);
   const Tensor bias = load("--bias", flags.bias, axes.normalized);
   const Tensor residual = load("--residual", flags.residual, x.array.shape), gate = load("--gate", flags.gate, x.array.shape);
   const npy::Array lengths = flags.lengths ? LoadLengths(x, flags) : npy::Array();
@@ -348,7 +379,7 @@ void NormalizeRows(const Flags& flags, bool rms) {
   simdnorm::RowFusions fusions;
   fusions.scale_offset = flags.scale_offset;
   fusions.activation = flags.activation;
-  fusions.activation_slope = flags.activation_slope;
+  fusions.activation_slope = ActivationSlope(flags);
   fusions.residual = residual.input();
   fusions.residual_order = flags.residual_order;
   fusions.bias = bias.input();
@@ -364,6 +395,7 @@ void NormalizeRows(const Flags& flags, bool rms) {
   fusions.inner = npy::Count(axes.inner);
   // No inner elements are no rows; the library takes inner = 0 for 1.
   const int64_t rows = fusions.inner > 0 ? npy::Count(axes.outer) : 0, cols = npy::Count(axes.normalized);
+  fusions.rows_per_scale = RowsPerScale(scale, shift, rows, cols);
 
   const double seconds = Run(x, flags, [&] {
     if (rms) {
@@ -430,7 +462,7 @@ ChannelTensors LoadChannels(const Flags& flags) {
   t.apart = MakeY(t.x, flags.output_dtype.value_or(t.x.dtype), t.x.array.shape, flags);
 
   t.fusions.activation = flags.activation;
-  t.fusions.activation_slope = flags.activation_slope;
+  t.fusions.activation_slope = ActivationSlope(flags);
   t.fusions.residual = t.residual.input();
   t.fusions.lengths = t.lengths.as<int64_t>();
   t.fusions.mask = t.mask.as<uint8_t>();
@@ -498,6 +530,8 @@ void FoldBatchNorm(const Flags& flags) {
   if (shape.size() < 2) {
     throw Failure("--weight needs an axis of outputs and one of inputs; it has shape " + npy::ToString(shape));
   }
+  const int64_t kernel = npy::Count({shape.begin() + 2, shape.end()});
+  if (kernel == 0) throw Failure("--weight has shape " + npy::ToString(shape) + ", a kernel without elements");
   int64_t all_of_groups;
   if (__builtin_mul_overflow(shape[1], flags.groups, &all_of_groups)) throw Failure("--groups is out of range");
   const int64_t out_channels = flags.transposed ? all_of_groups : shape[0];
@@ -511,23 +545,13 @@ void FoldBatchNorm(const Flags& flags) {
   const npy::Array scale = load("--scale", flags.scale, per_channel), shift = load("--shift", flags.shift, per_channel);
   const npy::Array bias = load("--bias", flags.bias, {out_channels});
   const npy::Array folded_bias = Make(npy::Dtype::kF32, {out_channels});
-  simdnorm_fold_batch_norm_args args = {};
-  args.epsilon = flags.epsilon;
-  args.position = flags.position;
-  args.transposed = flags.transposed ? 1 : 0;
-  args.mean = mean.f32();
-  args.variance = variance.f32();
-  args.scale = scale.f32();
-  args.shift = shift.f32();
-  args.weight = weight.array.f32();
-  args.bias = bias.f32();
-  args.folded_weight = weight.array.f32();
-  args.folded_bias = folded_bias.f32();
-  args.out_channels = out_channels;
-  args.in_channels = in_channels;
-  args.kernel = npy::Count({shape.begin() + 2, shape.end()});
-  args.groups = flags.groups;
-  const double seconds = Run(weight, flags, [&] { return simdnorm::FoldBatchNorm(args, MakeOptions(flags)); });
+  const simdnorm::FoldShape fold_shape = {out_channels, in_channels, kernel, flags.groups, flags.transposed};
+  const simdnorm::FoldBatchNormParams params = {mean.f32(),  variance.f32(), scale.f32(),
+                                                shift.f32(), flags.epsilon,  flags.position};
+  const double seconds = Run(weight, flags, [&] {
+    return simdnorm::FoldBatchNorm(weight.array.f32(), bias.f32(), weight.array.f32(), folded_bias.f32(), fold_shape, params,
+                                   MakeOptions(flags));
+  });
   Save({{flags.output_weight, &weight.array}, {flags.output_bias, &folded_bias}}, flags);
   if (!flags.quiet) std::printf("fold-batch-norm %s: %.3g ms\n", npy::ToString(shape).c_str(), seconds * 1e3);
 }
@@ -622,8 +646,12 @@ int Main(int argc, char** argv) {
     if (e.get_exit_code() == 0) return app.exit(e);
     // A misspelt flag is the reason rather than what is missing because of it.
     const std::vector<std::string> unknown = app.remaining(true);
-    throw Failure(unknown.empty() ? e.what() + std::string(" (see --help)")
-                                  : "unknown argument '" + unknown[0] + "' (see --help)");
+    if (unknown.empty()) throw Failure(e.what() + std::string(" (see --help)"));
+    const bool is_subcommand = app.get_subcommands().empty() && unknown[0][0] != '-';
+    if (!is_subcommand) throw Failure("unknown argument '" + unknown[0] + "' (see --help)");
+    std::string names;
+    for (const CLI::App* command : app.get_subcommands(nullptr)) names += (names.empty() ? "" : ", ") + command->get_name();
+    throw Failure("unknown subcommand '" + unknown[0] + "'; there are " + names);
   }
   if (app.got_subcommand("layer-norm")) NormalizeRows(flags, false);
   if (app.got_subcommand("rms-norm")) NormalizeRows(flags, true);

@@ -203,17 +203,19 @@ SIMDNORM_API const char* simdnorm_version(void);
  *     h = (x + residual) + bias                        instead of h = x; written to `h` if that is given
  *     v = v + residual                                 with SIMDNORM_RESIDUAL_AFTER instead; the bias is still added to x
  *     v = activation(v)
- *     v = v * gate / (1 + exp(-gate))                  the gated form, v * silu(gate)
+ *     v = v * gate / (1 + exp(-gate))                  the gated form, v * silu(gate); a gate before the norm is the caller's
  *     y = v                                            in y's dtype, quantized if that is an integer
  *
  * Rows in padding: with `lengths`, rows are sequences of rows_per_sequence of them; row i of sequence s is computed where
  * i < lengths[s].
  *
- * Strides: x and y are [rows, cols, inner] with cols normalized and, for each of the inner positions, statistics of its own:
- * element (r, c, i) lies at r * row_stride + c * col_stride + i * inner_stride, where col_stride or inner_stride is 1, the
- * same of the two for x and y. The channels of NCHW: rows = batch, cols = channels, inner = height * width, all strides 0. The
- * heads of packed q, k, v: rows = tokens, inner = heads, x_col_stride = 1, x_inner_stride = head size, x_row_stride = that of a
- * token. With inner > 1, residual, bias, h, gate, integer y and lengths are not supported (SIMDNORM_UNSUPPORTED).
+ * Strides: x and y are [rows, cols, inner] with cols normalized and, for each of the inner positions, statistics of its own;
+ * element (r, c, i) lies at r * row_stride + c * col_stride + i * inner_stride. Two kinds of this, the same for x and y:
+ *   inner_stride = 1   The channels of NCHW: rows = batch, cols = channels, inner = height * width. All strides 0 mean this,
+ *                      contiguous: col_stride = inner, row_stride = cols * inner.
+ *   col_stride = 1     The heads of packed q, k, v: rows = tokens, cols = head size, inner = heads, x_inner_stride = head size,
+ *                      x_row_stride = that of a token. y's strides 0 mean contiguous: inner_stride = cols.
+ * With inner > 1, or a col_stride > 1, residual, bias, h, gate, integer y and lengths are not supported (SIMDNORM_UNSUPPORTED).
  *
  * Statistics are one-pass Welford (Welford 1962; Chan, Golub & LeVeque 1979) about a pivot, the mean kept to twice f32's
  * precision. Error bounds, whatever the mean, for std >= 1e-7 * |mean| and epsilon not negative:
@@ -241,7 +243,7 @@ typedef struct simdnorm_layer_norm_args {
   /* Since 0.2. 0 or NULL leaves each out. */
   float scale_offset; /* added to scale; 1: RMS norm of Gemma, adaptive layer norm. Needs scale */
   simdnorm_activation activation;
-  float activation_slope; /* of SIMDNORM_LEAKY_RELU; finite */
+  float activation_slope; /* of SIMDNORM_LEAKY_RELU, and only with that; finite; 0.01 is usual */
   simdnorm_dtype residual_dtype;
   simdnorm_dtype bias_dtype;
   simdnorm_dtype h_dtype; /* of h, and what SIMDNORM_H_ROUNDED rounds to */
@@ -264,8 +266,8 @@ typedef struct simdnorm_layer_norm_args {
   const int64_t* lengths;      /* [rows / rows_per_sequence], or NULL; each 0..rows_per_sequence */
   int64_t rows_per_sequence;   /* with lengths: > 0, divides rows */
   int64_t inner;               /* 0: 1 */
-  int64_t x_col_stride, x_inner_stride; /* with inner > 1; both 0: inner and 1 */
-  int64_t y_col_stride, y_inner_stride; /* the same of y */
+  int64_t x_col_stride, x_inner_stride; /* both 0: inner and 1 */
+  int64_t y_col_stride, y_inner_stride; /* both 0: as contiguous in x's kind */
 } simdnorm_layer_norm_args;
 #define SIMDNORM_LAYER_NORM_DEFAULTS .struct_size = sizeof(simdnorm_layer_norm_args), .epsilon = 1e-5f
 
@@ -295,7 +297,7 @@ typedef struct simdnorm_rms_norm_args {
   /* Since 0.2. 0 or NULL leaves each out. */
   float scale_offset; /* added to scale; 1: RMS norm of Gemma, adaptive layer norm. Needs scale */
   simdnorm_activation activation;
-  float activation_slope; /* of SIMDNORM_LEAKY_RELU; finite */
+  float activation_slope; /* of SIMDNORM_LEAKY_RELU, and only with that; finite; 0.01 is usual */
   simdnorm_dtype residual_dtype;
   simdnorm_dtype bias_dtype;
   simdnorm_dtype h_dtype; /* of h, and what SIMDNORM_H_ROUNDED rounds to */
@@ -318,8 +320,8 @@ typedef struct simdnorm_rms_norm_args {
   const int64_t* lengths;               /* [rows / rows_per_sequence], or NULL; each 0..rows_per_sequence */
   int64_t rows_per_sequence;            /* with lengths: > 0, divides rows */
   int64_t inner;                        /* 0: 1 */
-  int64_t x_col_stride, x_inner_stride; /* with inner > 1; both 0: inner and 1 */
-  int64_t y_col_stride, y_inner_stride; /* the same of y */
+  int64_t x_col_stride, x_inner_stride; /* both 0: inner and 1 */
+  int64_t y_col_stride, y_inner_stride; /* both 0: as contiguous in x's kind */
 } simdnorm_rms_norm_args;
 #define SIMDNORM_RMS_NORM_DEFAULTS .struct_size = sizeof(simdnorm_rms_norm_args), .epsilon = 1e-5f
 
@@ -350,7 +352,7 @@ typedef struct simdnorm_batch_norm_inference_args {
 
   /* Since 0.2. 0 or NULL leaves each out. */
   simdnorm_activation activation;
-  float activation_slope; /* of SIMDNORM_LEAKY_RELU; finite */
+  float activation_slope; /* of SIMDNORM_LEAKY_RELU, and only with that; finite; 0.01 is usual */
   simdnorm_dtype residual_dtype;
   simdnorm_padding padding;
   const void* residual;   /* as x, or NULL: added before the activation */
@@ -400,7 +402,7 @@ typedef struct simdnorm_batch_norm_training_args {
 
   /* Since 0.2. 0 or NULL leaves each out. */
   simdnorm_activation activation;
-  float activation_slope; /* of SIMDNORM_LEAKY_RELU; finite */
+  float activation_slope; /* of SIMDNORM_LEAKY_RELU, and only with that; finite; 0.01 is usual */
   simdnorm_dtype residual_dtype;
   simdnorm_padding padding;
   const void* residual;   /* as x, or NULL: added before the activation */
@@ -429,7 +431,7 @@ typedef struct simdnorm_group_norm_args {
   simdnorm_dtype scale_dtype; /* of scale and shift */
   simdnorm_layout layout;     /* of x, y and residual: NCHW or NHWC */
   simdnorm_activation activation;
-  float activation_slope; /* of SIMDNORM_LEAKY_RELU; finite */
+  float activation_slope; /* of SIMDNORM_LEAKY_RELU, and only with that; finite; 0.01 is usual */
   simdnorm_dtype residual_dtype;
   simdnorm_padding padding;
   int32_t reserved;                 /* 0 */
@@ -469,7 +471,7 @@ enum {
  *
  * All in double, rounded once to f32; the sum in the order of memory. Outputs o and inputs i of different groups are not
  * connected. folded_weight may be weight, folded_bias may be bias. Runs on the calling thread; of `options` only the message is
- * used. out_channels, in_channels or kernel = 0: nothing to do, nothing is written. */
+ * used. out_channels or in_channels = 0: nothing to do, nothing is written. */
 typedef struct simdnorm_fold_batch_norm_args {
   size_t struct_size; /* sizeof(simdnorm_fold_batch_norm_args) */
   float epsilon;      /* finite */
@@ -485,7 +487,7 @@ typedef struct simdnorm_fold_batch_norm_args {
   float* folded_weight;              /* out, as weight */
   float* folded_bias;                /* out [out_channels] */
   int64_t out_channels, in_channels; /* >= 0, multiples of groups */
-  int64_t kernel;                    /* elements for each pair of channels: 1 for a linear layer, 9 for 3 x 3 */
+  int64_t kernel;                    /* elements for each pair of channels: 9 for 3 x 3; 0: 1, a linear layer */
   int64_t groups;                    /* >= 1; 0: 1 */
 } simdnorm_fold_batch_norm_args;
 #define SIMDNORM_FOLD_BATCH_NORM_DEFAULTS .struct_size = sizeof(simdnorm_fold_batch_norm_args), .epsilon = 1e-5f

@@ -105,7 +105,7 @@ struct RowsInput {
   int64_t row_stride = 0;
   RowsInput(std::nullptr_t = nullptr) {}
   RowsInput(Input p, int64_t stride = 0) : data(p), row_stride(stride) {}
-  template <class T>
+  template <class T, class = decltype(Input(static_cast<const T*>(nullptr)))>
   RowsInput(const T* p, int64_t stride = 0) : data(p), row_stride(stride) {}
 };
 struct RowsOutput {
@@ -113,7 +113,7 @@ struct RowsOutput {
   int64_t row_stride = 0;
   RowsOutput(std::nullptr_t = nullptr) {}
   RowsOutput(Output p, int64_t stride = 0) : data(p), row_stride(stride) {}
-  template <class T>
+  template <class T, class = decltype(Output(static_cast<T*>(nullptr)))>
   RowsOutput(T* p, int64_t stride = 0) : data(p), row_stride(stride) {}
 };
 
@@ -130,9 +130,9 @@ struct RowFusions {
   float activation_slope = 0;
   RowsInput residual;
   simdnorm_residual_order residual_order = SIMDNORM_RESIDUAL_BEFORE;
-  Input bias;    // [cols]
-  RowsOutput h;  // out
-  simdnorm_h_rounding h_rounding = SIMDNORM_H_UNROUNDED;
+  Input bias;                                             // [cols]
+  RowsOutput h;                                           // out
+  simdnorm_h_rounding h_rounding = SIMDNORM_H_UNROUNDED;  // to h's dtype; without h: h = {Output(nullptr, SIMDNORM_BF16)}
   RowsInput gate;
   int64_t rows_per_scale = 0, scale_row_stride = 0;
   float quant_scale = 0;  // of y in int8_t or uint8_t, with zero_point; or
@@ -379,9 +379,41 @@ inline Result InstanceNorm(Input x, Output y, const Shape& shape, const Instance
   return detail::Call::OnChannels(simdnorm_instance_norm, args, x, y, shape, params, options);
 }
 
-// Folds batch norm into a layer's weights; simdnorm_fold_batch_norm says how and what the fields are. struct_size is set here,
-// and epsilon is the caller's to set.
-inline Result FoldBatchNorm(simdnorm_fold_batch_norm_args args, const Options& options = {}) {
+// The layer that takes up a batch norm; simdnorm_fold_batch_norm says what weight is.
+struct FoldShape {
+  int64_t out_channels, in_channels;
+  int64_t kernel = 1, groups = 1;
+  bool transposed = false;
+};
+
+struct FoldBatchNormParams {
+  const float* mean;      // [channels]
+  const float* variance;  // [channels]
+  const float* scale = nullptr;
+  const float* shift = nullptr;
+  float epsilon = 1e-5f;
+  simdnorm_fold_position position = SIMDNORM_FOLD_INTO_PRECEDING;
+};
+
+// bias may be nullptr; folded_weight and folded_bias may be weight and bias.
+inline Result FoldBatchNorm(const float* weight, const float* bias, float* folded_weight, float* folded_bias,
+                            const FoldShape& shape, const FoldBatchNormParams& params, const Options& options = {}) {
+  simdnorm_fold_batch_norm_args args = {};
+  args.epsilon = params.epsilon;
+  args.position = params.position;
+  args.transposed = shape.transposed;
+  args.mean = params.mean;
+  args.variance = params.variance;
+  args.scale = params.scale;
+  args.shift = params.shift;
+  args.weight = weight;
+  args.bias = bias;
+  args.folded_weight = folded_weight;
+  args.folded_bias = folded_bias;
+  args.out_channels = shape.out_channels;
+  args.in_channels = shape.in_channels;
+  args.kernel = shape.kernel;
+  args.groups = shape.groups;
   return detail::Call::Run(simdnorm_fold_batch_norm, args, options);
 }
 

@@ -101,7 +101,7 @@ struct RowValues {
 };
 
 // Widens rows of x, `stride` elements apart, to rows of `count` in the stage. -> behind them
-HWY_NOINLINE inline float* StageRows(const Input& tensor, int64_t offset, int64_t count, int64_t rows, float* stage) {
+HWY_NOINLINE inline float* StageRows(const InputTensor& tensor, int64_t offset, int64_t count, int64_t rows, float* stage) {
   if (count == tensor.stride) count *= rows, rows = 1;
   for (int64_t row = 0; row < rows; ++row, stage += count) {
     WidenSpan(tensor.At(offset + row * tensor.stride), tensor.dtype, stage, count);
@@ -165,11 +165,11 @@ template <class T, bool kCentred, class Emit>
 HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
                                int64_t begin, int64_t end, const Emit& emit) {
   // So many rows at a time that they are still in L1 for the tile's last strip: 32 KiB, or the stage.
-  constexpr int64_t kStageElements = 2 * kBlock * kTile;
+  constexpr int64_t kTileStage = 2 * kBlock * kTile;
   const bool direct = norm.XIsDirect() && norm.validity.All() && norm.samples == 1;
-  const int64_t block = HWY_MIN(kChunkRows, (direct ? 2 : 1) * kStageElements / tile.count / kBlock * kBlock);
+  const int64_t block = HWY_MIN(kChunkRows, (direct ? 2 : 1) * kTileStage / tile.count / kBlock * kBlock);
   const Grouping grouping = norm.Chunks(count);
-  alignas(64) float stage[kStageElements];
+  alignas(64) float stage[kTileStage];
   LaneMoments<T> lanes[kTileStrips];
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     lanes[s].Start(0);
@@ -253,7 +253,7 @@ HWY_NOINLINE void NormalizersOfChannels(const ChannelNorm& norm, const Tile& til
 
 // The normalizers of the groups of channels [first, end) of a problem, at most kTile channels or one group, from moments
 // gathered in T: those of each group's channels, merged in double in their order. It is to be trusted if those of all its
-// channels are.
+// channels are, and f32 holds its own.
 template <class T>
 HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, int64_t count,
                                Normalizers* normalizers) {
@@ -280,20 +280,27 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
     const double pivot = 0;
     Normalizers& strip = normalizers[g / kItems];
     Finish(groups[g], &pivot, 1, norm.epsilon, strip, g % kItems);
-    if (sizeof(T) == sizeof(float)) strip.in_double[g % kItems] = !trusted[g];
+    if (sizeof(T) == sizeof(float)) {
+      strip.in_double[g % kItems] = !trusted[g] || !FitsFloat(strip.variance[g % kItems], norm.epsilon);
+    }
   }
 }
 
-// The same; again in double for each group that asks for it.
+// The same; again in double for groups that ask for it, neighbours together.
 HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, int64_t count,
                                     Normalizers* normalizers) {
   GatherGroups<float>(norm, outer, first, end, count, normalizers);
-  for (int64_t g = 0; first < end; first += norm.channels_per_group, ++g) {
-    Normalizers& strip = normalizers[g / kItems];
-    if (HWY_LIKELY(!strip.in_double[g % kItems])) continue;
-    Normalizers mended;
-    GatherGroups<double>(norm, outer, first, first + norm.channels_per_group, count, &mended);
-    CopyNormalizer(mended, 0, strip, g % kItems);
+  const int64_t size = norm.channels_per_group, num_groups = (end - first) / size;
+  const auto asks = [&](int64_t g) { return normalizers[g / kItems].in_double[g % kItems]; };
+  for (int64_t g = 0, next; g < num_groups; g = next) {
+    next = g + 1;
+    if (HWY_LIKELY(!asks(g))) continue;
+    while (next < num_groups && asks(next)) ++next;
+    Normalizers mended[kTileStrips / 2];
+    GatherGroups<double>(norm, outer, first + g * size, first + next * size, count, mended);
+    for (int64_t i = g; i < next; ++i) {
+      CopyNormalizer(mended[(i - g) / kItems], (i - g) % kItems, normalizers[i / kItems], i % kItems);
+    }
   }
 }
 
@@ -334,12 +341,17 @@ HWY_NOINLINE void WriteMixedStrip(const RowValues& x, float* y, int64_t y_stride
       StoreFirst(hn::MulAdd(v, hn::Load(tag, scale_of + l), hn::Load(tag, shift_of + l)), tag, out + l, n);
     }
   };
+  // f32's arithmetic on what it cannot hold may be slow as well as wrong.
+  bool any_in_float = false;
+  for (int64_t i = 0; i < valid; ++i) any_in_float |= !norm.in_double[i];
   for (int64_t row = 0; row < rows; ++row, strips += next_strip) {
-    alignas(64) float in_float[kItems], in_double[kItems];
+    alignas(64) float in_float[kItems] = {}, in_double[kItems];
     alignas(64) double scale[kItems], shift[kItems];
     for (int64_t i = 0; i < kItems; ++i) scale[i] = strips->scale[i], shift[i] = strips->shift[i];
     const float* from = x.values + row * x.stride;
-    write(d, from, norm.mean_high, norm.offset, norm.rstd, strips->scale, strips->shift, in_float);
+    if (any_in_float) {
+      write(d, from, norm.mean_high, norm.offset, norm.rstd, strips->scale, strips->shift, in_float);
+    }
     write(dd, from, norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, scale, shift, in_double);
     for (int64_t i = 0; i < valid; ++i) y[row * y_stride + i] = norm.in_double[i] ? in_double[i] : in_float[i];
   }
@@ -546,30 +558,28 @@ void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
   }
 }
 
+// Gathers groups [begin, end) of the row chunks of a tile that begins at a strip of those that are shared. Not inline: a large
+// frame.
+template <class T, bool kCentred>
+HWY_NOINLINE void GatherShared(const SharedChannels& shared, const Tile& tile, int64_t first_strip, int64_t begin,
+                               int64_t end) {
+  const ChannelNorm& norm = *shared.norm;
+  TilePivots<T> pivots;
+  FindPivots<T, kCentred>(norm, tile, norm.Rows(), pivots);
+  ChannelMoments<T, kCentred>(norm, tile, norm.Rows(), pivots, begin, end,
+                              [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
+                                shared.moments[group * kSharedTileStrips + first_strip + s] = moments;
+                              });
+}
+
 // Kernel of a SharedChannels: unit u is group u of the row chunks.
 template <bool kCentred>
 void SharedChannelMoments(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  const ChannelNorm& norm = *shared.norm;
   const Tile tile = {0, shared.first, shared.count};
-  if (!shared.in_double) {
-    TilePivots<float> pivots;
-    FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
-    ChannelMoments<float, kCentred>(norm, tile, norm.Rows(), pivots, begin, end,
-                                    [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
-                                      shared.moments[group * kSharedTileStrips + s] = moments;
-                                    });
-    return;
-  }
+  if (!shared.in_double) return GatherShared<float, kCentred>(shared, tile, 0, begin, end);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
-    if (!AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
-    const Tile strip = tile.Strip(s);
-    TilePivots<double> pivots;
-    FindPivots<double, kCentred>(norm, strip, norm.Rows(), pivots);
-    ChannelMoments<double, kCentred>(norm, strip, norm.Rows(), pivots, begin, end,
-                                     [&](int64_t group, int64_t /*strip*/, const MomentsOf<kItems>& moments) {
-                                       shared.moments[group * kSharedTileStrips + s] = moments;
-                                     });
+    if (AnyInDouble(shared.normalizers[s], tile.Valid(s))) GatherShared<double, kCentred>(shared, tile.Strip(s), s, begin, end);
   }
 }
 

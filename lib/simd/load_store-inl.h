@@ -1,9 +1,9 @@
 // Elements in memory <-> vectors of the arithmetic's type: all that kernels know of dtypes, tails and NaNs.
 //
 // Arithmetic runs in T = f32 or, where f32's range ends, f64; the tag `d` says which. The element type in memory is the
-// pointer's. Kernels load and store f32; what has another dtype is widened to f32 in a small buffer first, or narrowed out of
-// one, a span at a time (WidenSpan, NarrowSpan, AddSpan), so that a dtype is a value and multiplies no kernel. A new dtype is a
-// type with its LoadElements and StoreElements, and a row in WithElementType.
+// pointer's. Where elements are not loaded and stored as they are, a span of them is widened to f32 in a small
+// buffer first, or narrowed out of one (WidenSpan, NarrowSpan, AddSpan), so that a dtype can be a value. A new dtype is a type
+// with its LoadElements and StoreElements, and a row in WithElementType.
 //
 // LoadFirst and StoreFirst touch the first n elements only: a tensor may end where its memory page ends.
 #if defined(SIMDNORM_LIB_SIMD_LOAD_STORE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -210,6 +210,9 @@ template <class D, class Element>
 HWY_INLINE hn::Vec<D> LoadFirst(D d, const Element* p, size_t n) {
   if constexpr (kMaskedMovesAreSafe && kIsFloat<D> && std::is_same_v<Element, float>) {
     return hn::MaskedLoad(hn::FirstN(d, n), d, p);
+  } else if constexpr (kMaskedMovesAreSafe && std::is_same_v<Element, float>) {
+    const FloatTag<D> df;
+    return hn::PromoteTo(d, hn::MaskedLoad(hn::FirstN(df, n), df, p));
   } else {
     alignas(64) Element buffer[kStrip] = {};
     memcpy(buffer, p, n * sizeof(Element));
@@ -222,6 +225,8 @@ template <bool kCanonical = true, class D, class Element>
 HWY_INLINE void StoreFirst(hn::Vec<D> v, D d, Element* p, size_t n) {
   if constexpr (kMaskedMovesAreSafe && kIsFloat<D> && std::is_same_v<Element, float>) {
     hn::BlendedStore(kCanonical ? CanonicalNaN(d, v) : v, hn::FirstN(d, n), d, p);
+  } else if constexpr (kMaskedMovesAreSafe && std::is_same_v<Element, float>) {
+    StoreFirst<kCanonical>(ToFloat(d, v), FloatTag<D>(), p, n);
   } else {
     alignas(64) Element buffer[kStrip];
     StoreElements<kCanonical>(v, d, buffer);
@@ -236,8 +241,8 @@ HWY_INLINE float NarrowScalar(double value) {
   return result;
 }
 
-// Calls visit with an element of the type that `dtype`, one of the floating-point ones, stands for: the only place that knows
-// dtypes as values.
+// Calls visit with an element of the type that `dtype`, one of the floating-point ones, stands for: here a dtype that is a
+// value becomes a type.
 template <class Visit>
 HWY_INLINE auto WithElementType(simdnorm_dtype dtype, const Visit& visit) {
   switch (dtype) {

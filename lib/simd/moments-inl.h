@@ -245,6 +245,11 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
       a, b.count, items, [&](int64_t i) { return b.mean[i]; }, [&](int64_t i) { return b.m2[i]; });
 }
 
+// Whether f32 holds what comes of such a variance: deviations from the mean, and their products with rstd.
+HWY_INLINE bool FitsFloat(double variance, float epsilon) {
+  return variance <= 3.4e38 && variance + static_cast<double>(epsilon) >= 0x1p-120;
+}
+
 // From moments about the pivots to what normalizes, for items [first, first + items). In f32 (pivots of type float), sets
 // in_double where statistics are not to be trusted:
 // - overflow made them infinite or NaN;
@@ -276,8 +281,7 @@ HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
     norm.rstd[first + i] = static_cast<float>(rstd[i]);
   }
   for (int64_t i = 0; i < items; ++i) {
-    const bool trusted = variance[i] <= 3.4e38 && variance[i] + static_cast<double>(epsilon) >= 0x1p-120 &&
-                         (variance[i] >= 0x1p-126 || moments.mean[i] == 0) &&
+    const bool trusted = FitsFloat(variance[i], epsilon) && (variance[i] >= 0x1p-126 || moments.mean[i] == 0) &&
                          moments.mean[i] * moments.mean[i] <= 64 * variance[i];
     norm.in_double[first + i] = sizeof(T) == sizeof(double) ? rstd[i] == rstd[i] : !trusted;
   }

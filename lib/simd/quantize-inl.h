@@ -17,14 +17,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels.h"
 #include "simd/load_store-inl.h"
 #include "simdnorm/simdnorm.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
-
-constexpr int64_t kQuantBlock = 32;  // of Q8_0
 
 // The largest of the bit patterns of |v[i]|, i < n, and so_far.
 HWY_NOINLINE inline uint32_t MaxAbsBits(const float* v, int64_t n, uint32_t so_far) {
@@ -100,13 +99,13 @@ HWY_NOINLINE inline void QuantizeDynamic(const float* v, int8_t* y, float quant_
 HWY_NOINLINE inline void QuantizeQ8_0(const float* v, simdnorm_q8_0* y, int64_t n) {
   float scales[kStrip];
   uint16_t halves[kStrip];
-  for (int64_t left = n / kQuantBlock; left > 0; left -= kStrip) {
+  for (int64_t left = n / kQ8Block; left > 0; left -= kStrip) {
     const int64_t blocks = HWY_MIN(left, static_cast<int64_t>(kStrip));
-    for (int64_t i = 0; i < blocks; ++i) scales[i] = DynamicScale(MaxAbsBits(v + i * kQuantBlock, kQuantBlock, 0));
+    for (int64_t i = 0; i < blocks; ++i) scales[i] = DynamicScale(MaxAbsBits(v + i * kQ8Block, kQ8Block, 0));
     NarrowSpan(scales, halves, SIMDNORM_F16, blocks);
-    for (int64_t i = 0; i < blocks; ++i, ++y, v += kQuantBlock) {
+    for (int64_t i = 0; i < blocks; ++i, ++y, v += kQ8Block) {
       y->d = halves[i];
-      QuantizeDynamic(v, y->q, scales[i], kQuantBlock);
+      QuantizeDynamic(v, y->q, scales[i], kQ8Block);
     }
   }
 }

@@ -4,7 +4,7 @@
 // A kernel reads top to bottom: moments of up to 16 sequences, their normalizers, then the writes. So the steps in which one
 // sequence waits for itself (merging lanes, square root, division) run for 16 at a time, while x is still in the cache.
 //
-// Statistics and normalization see f32 only. Plain f32 tensors are read and written where they lie; anything else passes
+// Arithmetic is in f32. What is plain is read and written where it lies, f32 or 16 bits (write_run-inl.h); anything else passes
 // through small buffers (stage-inl.h).
 #if defined(SIMDNORM_LIB_SIMD_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SIMDNORM_LIB_SIMD_ROWS_INL_H_
@@ -14,221 +14,15 @@
 #endif
 
 #include "sequences.h"
+#include "simd/cut-inl.h"
 #include "simd/moments-inl.h"
+#include "simd/source-inl.h"
 #include "simd/stage-inl.h"
+#include "simd/write_run-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
-
-// Scale and shift as the write loop sees them: absent, one for each element, or one for all.
-struct Absent {
-  static constexpr bool kPresent = false;
-  template <class D>
-  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/) const {
-    return hn::Zero(d);  // not used
-  }
-  template <class D>
-  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t /*n*/) const {
-    return Get(d, i);
-  }
-};
-
-struct PerElement {
-  static constexpr bool kPresent = true;
-  const float* HWY_RESTRICT p;
-  template <class D>
-  HWY_INLINE hn::Vec<D> Get(D d, int64_t i) const {
-    return LoadElements(d, p + i);
-  }
-  template <class D>
-  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t n) const {
-    return LoadFirst(d, p + i, n);
-  }
-};
-
-struct PerRun {
-  static constexpr bool kPresent = true;
-  float value;
-  template <class D>
-  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/) const {
-    return hn::Set(d, static_cast<hn::TFromD<D>>(value));
-  }
-  template <class D>
-  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t /*n*/) const {
-    return Get(d, i);
-  }
-};
-
-// What normalizes a run to vectors of T: two floats for the mean, or a double.
-template <class T>
-struct Centre {
-  T mean, offset, rstd;
-};
-HWY_INLINE Centre<float> CentreOf(const Normalizers& norm, int64_t i, float /*tag*/) {
-  return {norm.mean_high[i], norm.offset[i], norm.rstd[i]};
-}
-HWY_INLINE Centre<double> CentreOf(const Normalizers& norm, int64_t i, double /*tag*/) {
-  return {norm.mean[i], 0, norm.rstd_double[i]};
-}
-
-HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
-  const StripTag<float> d;
-  const int64_t step = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < length; i += step) {
-    const size_t n = static_cast<size_t>(HWY_MIN(step, length - i));
-    StoreFirst(LoadFirst(d, y + i, n), d, y + i, n);
-  }
-}
-
-// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d.
-//
-// NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
-// for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
-// looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten.
-template <bool kCentred, class D, class TX, class TY, class Scale, class Shift>
-HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale& scale,
-                         const Shift& shift) {
-  using V = hn::Vec<D>;
-  const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
-  const auto normalize = [&](V v, V scale_v, V shift_v) HWY_ATTR {
-    v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
-    if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
-    if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
-    if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
-    return v;
-  };
-  const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), scale.Get(d, i), shift.Get(d, i)); };
-  const int64_t step = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  if constexpr (std::is_same_v<TY, float>) {
-    V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
-    for (; i + 2 * step <= length; i += 2 * step) {
-      const V v0 = result(i), v1 = result(i + step);
-      StoreElements<false>(v0, d, y + i);
-      StoreElements<false>(v1, d, y + i + step);
-      sum0 = hn::Add(sum0, v0);
-      sum1 = hn::Add(sum1, v1);
-    }
-    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y, i);
-  } else {
-    for (; i + 4 * step <= length; i += 4 * step) {
-      const V v0 = result(i), v1 = result(i + step), v2 = result(i + 2 * step), v3 = result(i + 3 * step);
-      if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v0, v1), hn::Add(v2, v3)))))) {
-        for (int64_t j = i; j < i + 4 * step; j += step) StoreElements(result(j), d, y + j);
-      } else {
-        StorePair(v0, v1, d, y + i);
-        StorePair(v2, v3, d, y + i + 2 * step);
-      }
-    }
-  }
-  for (; i + step <= length; i += step) StoreElements(result(i), d, y + i);
-  if (i < length) {
-    const size_t n = static_cast<size_t>(length - i);
-    const V v = normalize(LoadFirst(d, x + i, n), scale.GetN(d, i, n), shift.GetN(d, i, n));
-    StoreFirst(v, d, y + i, n);
-  }
-}
-
-// The same, with parameters for each element; null: none.
-template <bool kCentred, class D, class TX, class TY>
-HWY_NOINLINE void WriteElements(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre,
-                                const float* scale, const float* shift) {
-  if (scale && shift) return WriteRun<kCentred>(d, x, y, length, centre, PerElement{scale}, PerElement{shift});
-  if (scale) return WriteRun<kCentred>(d, x, y, length, centre, PerElement{scale}, Absent());
-  if (shift) return WriteRun<kCentred>(d, x, y, length, centre, Absent(), PerElement{shift});
-  WriteRun<kCentred>(d, x, y, length, centre, Absent(), Absent());
-}
-
-template <class D, class TX, class TY>
-HWY_NOINLINE void WriteChannel(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, float scale,
-                               float shift) {
-  WriteRun<true>(d, x, y, length, centre, PerRun{scale}, PerRun{shift});
-}
-
-// Whether WriteRun goes from one dtype to the other by itself, with arithmetic in T. In double, which is rare, all is staged;
-// so is 16 bits to others, which is less common.
-template <class T>
-HWY_INLINE bool WritesFrom(simdnorm_dtype x, simdnorm_dtype y) {
-  if (sizeof(T) == sizeof(double)) return x == SIMDNORM_F32 && y == SIMDNORM_F32;
-  return y <= SIMDNORM_F16 && (x == y || x == SIMDNORM_F32);
-}
-
-// Calls write(d, x, y) with pointers to elements of those dtypes.
-template <class T, class Write>
-HWY_INLINE void WithElements(const Span& x, void* y, simdnorm_dtype y_dtype, const Write& write) {
-  const StripTag<T> d;
-  if constexpr (sizeof(T) == sizeof(double)) {
-    write(d, static_cast<const float*>(x.data), static_cast<float*>(y));
-  } else {
-    WithElementType(y_dtype, [&](auto element) HWY_ATTR {
-      using TY = decltype(element);
-      if (x.dtype == y_dtype) {
-        write(d, static_cast<const TY*>(x.data), static_cast<TY*>(y));
-      } else if constexpr (!std::is_same_v<TY, float>) {
-        write(d, static_cast<const float*>(x.data), static_cast<TY*>(y));
-      }
-    });
-  }
-}
-
-// ---- What is normalized, as f32.
-
-// h = x + residual + bias for n elements from `start` on of a plane.
-HWY_NOINLINE inline void FillStage(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
-                                   float* stage) {
-  const void* x = norm.x.At(norm.Offset(norm.x, sequence, plane) + start);
-  const float* sum = stage;
-  if (norm.x.dtype == SIMDNORM_F32) {
-    sum = static_cast<const float*>(x);
-  } else {
-    WidenSpan(x, norm.x.dtype, stage, n);
-  }
-  if (norm.residual_before) {
-    AddSpan(sum, norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start), norm.residual.dtype, stage, n);
-    sum = stage;
-  }
-  if (norm.bias) {
-    AddSpan(sum, static_cast<const unsigned char*>(norm.bias) + Bytes(norm.bias_dtype, start), norm.bias_dtype, stage, n);
-    sum = stage;
-  }
-  if (sum != stage) memcpy(stage, sum, static_cast<size_t>(n) * sizeof(float));
-  if (norm.round_h) RoundSpan(stage, norm.h.dtype, n);
-}
-
-// The same where it lies, if x is that, in x's dtype; else in `stage`.
-HWY_INLINE Span Source(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n, float* stage) {
-  if (HWY_LIKELY(norm.x_is_h)) return {norm.x.At(norm.Offset(norm.x, sequence, plane) + start), norm.x.dtype};
-  FillStage(norm, sequence, plane, start, n, stage);
-  return {stage, SIMDNORM_F32};
-}
-
-HWY_INLINE float SourceValue(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start) {
-  float value;
-  return Source(norm, sequence, plane, start, 1, &value).First();
-}
-
-// Neighbouring sequences that lie together: where they are, or all of them in a stage.
-struct View {
-  Span base;
-  int64_t stride, plane_stride;
-  Span At(int64_t i, int64_t plane, int64_t start) const { return base.From(i * stride + plane * plane_stride + start); }
-};
-
-constexpr int64_t kStageElements = 4096;
-
-HWY_INLINE View ViewOf(const SequenceNorm& norm, int64_t first, int64_t count, float* stage) {
-  if (HWY_LIKELY(norm.x_is_h)) {
-    return {{norm.x.At(norm.Offset(norm.x, first, 0)), norm.x.dtype}, norm.x.stride, norm.x.plane_stride};
-  }
-  const int64_t elements = norm.Elements();
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t plane = 0; plane < norm.planes; ++plane) {
-      FillStage(norm, first + i, plane, 0, norm.length, stage + i * elements + plane * norm.length);
-    }
-  }
-  return {{stage, SIMDNORM_F32}, elements, norm.length};
-}
 
 // ---- Statistics.
 
@@ -349,120 +143,6 @@ HWY_INLINE void NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
   Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
 
-// ---- Sequences of which not every position counts: their values are brought together, and are from then on what a tensor cut
-// to them would hold.
-
-// A sequence's values that count, as that tensor has them.
-struct CutSequence {
-  const SequenceNorm& norm;
-  int64_t sequence;
-  bool joined;          // chunks run on from plane to plane
-  int64_t count = 0;    // of values
-  int64_t planes = 0;   // that have any
-  int64_t longest = 0;  // of the planes
-
-  CutSequence(const SequenceNorm& norm_, int64_t sequence_)
-      : norm(norm_), sequence(sequence_), joined(!norm_.planes_are_samples) {
-    for (int64_t plane = 0; plane < norm.planes; ++plane) {
-      const int64_t length = Length(plane);
-      count += length;
-      planes += length != 0;
-      longest = HWY_MAX(longest, length);
-    }
-  }
-  int64_t Length(int64_t plane) const { return norm.validity.Count(norm.Sample(sequence, plane)); }
-  // Planes of one value each have their channels side by side when they are cut, and are reduced in that order.
-  bool IsColumn() const { return !joined && longest == 1; }
-  int64_t ChunkLength() const { return IsColumn() ? kChunkRows : kChunkElements; }
-  int64_t Chunks() const {
-    if (joined || IsColumn()) return (count + ChunkLength() - 1) / ChunkLength();
-    int64_t chunks = 0;
-    for (int64_t plane = 0; plane < norm.planes; ++plane) chunks += (Length(plane) + kChunkElements - 1) / kChunkElements;
-    return chunks;
-  }
-  // Where the middle one of the values is, counted from the first.
-  int64_t Middle() const {
-    if (joined) return count / 2;
-    int64_t seen = 0, before = 0;
-    for (int64_t plane = 0;; ++plane) {
-      const int64_t length = Length(plane);
-      if (length == 0) continue;
-      if (seen++ == planes / 2) return before + (planes % 2 == 0 ? 0 : length / 2);
-      before += length;
-    }
-  }
-};
-
-// Calls visit(values, n, how many there were before) for the chunks of a cut sequence, whose values are brought together in the
-// stage.
-template <class Visit>
-HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visit& visit) {
-  const SequenceNorm& norm = cut.norm;
-  int64_t filled = 0, before = 0;
-  const auto flush = [&]() HWY_ATTR {
-    if (filled == 0) return;
-    visit(stage, filled, before);
-    before += filled;
-    filled = 0;
-  };
-  for (int64_t plane = 0; plane < norm.planes; ++plane) {
-    bool valid;
-    for (int64_t position = 0, end; position < norm.length; position = end) {
-      end = norm.validity.RunEnd(norm.Sample(cut.sequence, plane), position, norm.length, &valid);
-      for (int64_t at = position; valid && at < end;) {
-        const int64_t n = HWY_MIN(end - at, cut.ChunkLength() - filled);
-        FillStage(norm, cut.sequence, plane, at, n, stage + filled);
-        at += n, filled += n;
-        if (filled == cut.ChunkLength()) flush();
-      }
-    }
-    if (!cut.joined && !cut.IsColumn()) flush();
-  }
-  flush();
-}
-
-// As NormalizerOfOne. -> the number of values
-template <class T>
-HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
-  const StripTag<T> d;
-  const CutSequence cut(norm, sequence);
-  if (cut.count == 0) {
-    normalizers = NoValues();
-    return 0;
-  }
-  alignas(64) float stage[kStageElements];
-  float first = 0, middle = 0, last = 0;
-  const int64_t middle_at = cut.Middle();
-  ForEachCutChunk(cut, stage, [&](const float* values, int64_t n, int64_t before) {
-    if (before == 0) first = values[0];
-    if (middle_at >= before && middle_at < before + n) middle = values[middle_at - before];
-    last = values[n - 1];
-  });
-  const T pivot = Pivot<T>(first, middle, last);
-  const Grouping grouping(cut.Chunks());
-  LaneMoments<T> run;
-  Moments group, total;
-  int64_t chunk = 0;
-  ForEachCutChunk(cut, stage, [&](const float* values, int64_t n, int64_t /*before*/) HWY_ATTR {
-    if (cut.IsColumn()) {
-      run.Start(pivot);
-      AddStrips<true, false>(d, values, 1, 1, 0, static_cast<size_t>(n), run);
-    } else {
-      RunMoments<true>(d, values, n, pivot, run);
-      MergeLanes<true>(n, &run, 1);
-    }
-    MergeMoments(
-        group, static_cast<double>(n), 1, [&](int64_t /*item*/) { return run.mean[0]; },
-        [&](int64_t /*item*/) { return run.m2[0]; });
-    if (grouping.EndsGroup(++chunk)) {
-      MergeMoments(total, group, 1);
-      group = Moments();
-    }
-  });
-  Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
-  return cut.count;
-}
-
 // ---- Writes.
 
 // Normalizes n elements from `start` on of a plane, from src to dst, each channel with its own scale and shift.
@@ -541,23 +221,39 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
   ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, gate, norm.gate.dtype, static_cast<float*>(dst), n);
 }
 
-// Stores n results from `start` on of a plane at y; where some positions do not count, run by run.
+// Stores n <= kPiece results from `start` on of a plane at y, but for positions that do not count. `values` may be overwritten.
 HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
-                                    const float* values, float quant_scale) {
-  const int64_t offset = norm.Offset(norm.y, sequence, plane);
-  if (HWY_LIKELY(norm.validity.All())) {
-    return StoreSpan(norm.epilogue, values, n, norm.y.At(offset + start), norm.y.dtype, quant_scale);
-  }
-  bool valid;
-  for (int64_t at = start, end; at < start + n; at = end) {
-    end = norm.validity.RunEnd(norm.Sample(sequence, plane), at, start + n, &valid);
-    void* y = norm.y.At(offset + at);
-    if (valid) {
-      StoreSpan(norm.epilogue, values + (at - start), end - at, y, norm.y.dtype, quant_scale);
-    } else if (norm.validity.padding == SIMDNORM_PADDING_ZERO) {
-      StoreZeros(norm.epilogue, end - at, y, norm.y.dtype);
+                                    float* values, float quant_scale) {
+  void* y = norm.y.At(norm.Offset(norm.y, sequence, plane) + start);
+  const Validity& validity = norm.validity;
+  if (HWY_LIKELY(validity.All())) return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
+  const int64_t sample = norm.Sample(sequence, plane);
+  if (validity.padding == SIMDNORM_PADDING_ZERO) {
+    bool valid;
+    if (validity.mask) {
+      const uint8_t* mask = validity.mask + sample * validity.spatial + start;
+      for (int64_t i = 0; i < n; ++i) values[i] = mask[i] != 0 ? values[i] : 0.0f;
+    } else {
+      const int64_t end = validity.RunEnd(sample, start, start + n, &valid);
+      for (int64_t i = valid ? end - start : 0; i < n; ++i) values[i] = 0;
     }
+    return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
   }
+  if (!validity.mask) {
+    return StoreSpan(norm.epilogue, values, HWY_MAX(0, HWY_MIN(n, validity.lengths[sample] - start)), y, norm.y.dtype,
+                     quant_scale);
+  }
+  // Nothing is written at positions that do not count, not even what is there.
+  const uint8_t* mask = validity.mask + sample * validity.spatial + start;
+  alignas(64) unsigned char results[kPiece * sizeof(float)];
+  StoreSpan(norm.epilogue, values, n, results, norm.y.dtype, quant_scale);
+  WithElementType(norm.y.dtype, [&](auto element) {
+    const auto* from = reinterpret_cast<const decltype(element)*>(results);
+    auto* to = static_cast<decltype(element)*>(y);
+    for (int64_t i = 0; i < n; ++i) {
+      if (mask[i] != 0) to[i] = from[i];
+    }
+  });
 }
 
 // What does not go from x to y at a stroke: `length` elements from `start` on of a plane. `h` is where they are already, or

@@ -1,7 +1,7 @@
-// What happens to f32 values between a kernel and memory that is not plain f32: the steps before the normalization (FillStage)
-// and after it (ApplyEpilogue, StoreSpan), for a span at a time that lies in a small buffer. Each step is a loop of its own
-// over the span, chosen at run time: a buffer stays in L1, and dtypes, residuals, activations and quantizers add up instead of
-// multiplying.
+// What happens to f32 values between a kernel and memory that is not plain f32: the steps before the normalization
+// (source-inl.h puts them together) and after it (ApplyEpilogue, StoreSpan), for a span at a time that lies in a small buffer.
+// Each step is a loop of its own over the span, chosen at run time: a buffer stays in L1, and dtypes, residuals, activations
+// and quantizers add up instead of multiplying.
 //
 // A new dtype is a row in load_store-inl.h, a new activation one in activations-inl.h; a new step is a line here.
 #if defined(SIMDNORM_LIB_SIMD_STAGE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -34,7 +34,9 @@ HWY_INLINE float ScalarAt(const void* data, simdnorm_dtype dtype, int64_t elemen
 struct Span {
   const void* data;
   simdnorm_dtype dtype;
-  Span From(int64_t i) const { return {static_cast<const unsigned char*>(data) + i * (dtype == SIMDNORM_F32 ? 4 : 2), dtype}; }
+  Span From(int64_t i) const {
+    return {static_cast<const unsigned char*>(data) + i * static_cast<int64_t>(ElementSize(dtype)), dtype};
+  }
   HWY_INLINE float First() const { return ScalarAt(data, dtype, 0); }
 };
 

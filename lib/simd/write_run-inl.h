@@ -1,0 +1,175 @@
+// The loops that normalize a run of adjacent elements from x to y, statistics being known: the innermost of rows-inl.h.
+#if defined(SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_
+#undef SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_
+#else
+#define SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_
+#endif
+
+#include <type_traits>
+
+#include "kernels.h"
+#include "simd/load_store-inl.h"
+#include "simd/stage-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace simdnorm {
+namespace HWY_NAMESPACE {
+
+// Scale and shift as the write loop sees them: absent, one for each element, or one for all.
+struct Absent {
+  static constexpr bool kPresent = false;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/) const {
+    return hn::Zero(d);  // not used
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t /*n*/) const {
+    return Get(d, i);
+  }
+};
+
+struct PerElement {
+  static constexpr bool kPresent = true;
+  const float* HWY_RESTRICT p;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Get(D d, int64_t i) const {
+    return LoadElements(d, p + i);
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t n) const {
+    return LoadFirst(d, p + i, n);
+  }
+};
+
+struct PerRun {
+  static constexpr bool kPresent = true;
+  float value;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/) const {
+    return hn::Set(d, static_cast<hn::TFromD<D>>(value));
+  }
+  template <class D>
+  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t /*n*/) const {
+    return Get(d, i);
+  }
+};
+
+// What normalizes a run to vectors of T: two floats for the mean, or a double.
+template <class T>
+struct Centre {
+  T mean, offset, rstd;
+};
+HWY_INLINE Centre<float> CentreOf(const Normalizers& norm, int64_t i, float /*tag*/) {
+  return {norm.mean_high[i], norm.offset[i], norm.rstd[i]};
+}
+HWY_INLINE Centre<double> CentreOf(const Normalizers& norm, int64_t i, double /*tag*/) {
+  return {norm.mean[i], 0, norm.rstd_double[i]};
+}
+
+HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
+  const StripTag<float> d;
+  const int64_t step = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < length; i += step) {
+    const size_t n = static_cast<size_t>(HWY_MIN(step, length - i));
+    StoreFirst(LoadFirst(d, y + i, n), d, y + i, n);
+  }
+}
+
+// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d.
+//
+// NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
+// for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
+// looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten.
+template <bool kCentred, class D, class TX, class TY, class Scale, class Shift>
+HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale& scale,
+                         const Shift& shift) {
+  using V = hn::Vec<D>;
+  const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
+  const auto normalize = [&](V v, V scale_v, V shift_v) HWY_ATTR {
+    v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
+    if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
+    if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
+    if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
+    return v;
+  };
+  const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), scale.Get(d, i), shift.Get(d, i)); };
+  const int64_t step = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  if constexpr (std::is_same_v<TY, float>) {
+    V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+    for (; i + 2 * step <= length; i += 2 * step) {
+      const V v0 = result(i), v1 = result(i + step);
+      StoreElements<false>(v0, d, y + i);
+      StoreElements<false>(v1, d, y + i + step);
+      sum0 = hn::Add(sum0, v0);
+      sum1 = hn::Add(sum1, v1);
+    }
+    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y, i);
+  } else {
+    for (; i + 4 * step <= length; i += 4 * step) {
+      const V v0 = result(i), v1 = result(i + step), v2 = result(i + 2 * step), v3 = result(i + 3 * step);
+      if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v0, v1), hn::Add(v2, v3)))))) {
+        for (int64_t j = i; j < i + 4 * step; j += step) StoreElements(result(j), d, y + j);
+      } else {
+        StorePair(v0, v1, d, y + i);
+        StorePair(v2, v3, d, y + i + 2 * step);
+      }
+    }
+  }
+  for (; i + step <= length; i += step) StoreElements(result(i), d, y + i);
+  if (i < length) {
+    const size_t n = static_cast<size_t>(length - i);
+    const V v = normalize(LoadFirst(d, x + i, n), scale.GetN(d, i, n), shift.GetN(d, i, n));
+    StoreFirst(v, d, y + i, n);
+  }
+}
+
+// The same, with parameters for each element; null: none.
+template <bool kCentred, class D, class TX, class TY>
+HWY_NOINLINE void WriteElements(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre,
+                                const float* scale, const float* shift) {
+  if (scale && shift) return WriteRun<kCentred>(d, x, y, length, centre, PerElement{scale}, PerElement{shift});
+  if (scale) return WriteRun<kCentred>(d, x, y, length, centre, PerElement{scale}, Absent());
+  if (shift) return WriteRun<kCentred>(d, x, y, length, centre, Absent(), PerElement{shift});
+  WriteRun<kCentred>(d, x, y, length, centre, Absent(), Absent());
+}
+
+template <class D, class TX, class TY>
+HWY_NOINLINE void WriteChannel(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, float scale,
+                               float shift) {
+  WriteRun<true>(d, x, y, length, centre, PerRun{scale}, PerRun{shift});
+}
+
+// Whether WriteRun goes from one dtype to the other by itself, with arithmetic in T. In double, which is rare, all is staged;
+// so is 16 bits to others, which is less common.
+template <class T>
+HWY_INLINE bool WritesFrom(simdnorm_dtype x, simdnorm_dtype y) {
+  if (sizeof(T) == sizeof(double)) return x == SIMDNORM_F32 && y == SIMDNORM_F32;
+  return IsFloat(y) && (x == y || x == SIMDNORM_F32);
+}
+
+// Calls write(d, x, y) with pointers to elements of those dtypes.
+template <class T, class Write>
+HWY_INLINE void WithElements(const Span& x, void* y, simdnorm_dtype y_dtype, const Write& write) {
+  const StripTag<T> d;
+  if constexpr (sizeof(T) == sizeof(double)) {
+    write(d, static_cast<const float*>(x.data), static_cast<float*>(y));
+  } else {
+    WithElementType(y_dtype, [&](auto element) HWY_ATTR {
+      using TY = decltype(element);
+      if (x.dtype == y_dtype) {
+        write(d, static_cast<const TY*>(x.data), static_cast<TY*>(y));
+      } else if constexpr (!std::is_same_v<TY, float>) {
+        write(d, static_cast<const float*>(x.data), static_cast<TY*>(y));
+      }
+    });
+  }
+}
+
+// NOLINTNEXTLINE(google-readability-namespace-comments)
+}  // namespace HWY_NAMESPACE
+}  // namespace simdnorm
+HWY_AFTER_NAMESPACE();
+
+#endif  // SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_
