@@ -84,7 +84,7 @@ HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visi
       if (filled == cut.ChunkLength()) flush();
     }
   };
-  // All values of a piece are stored, each in place of the one before it if that does not count: no guess of which do is wrong.
+  // Every value is stored, and the next one over it if it does not count: nothing for the processor to guess.
   const auto add_masked = [&](int64_t plane, const uint8_t* mask) HWY_ATTR {
     alignas(64) float piece[kPiece];
     for (int64_t at = 0; at < norm.length; at += kPiece) {
