@@ -4,9 +4,10 @@
 #define SIMDNORM_LIB_CHANNELS_H_
 
 #include "kernels.h"
-#include "sequences.h"
 
 namespace simdnorm {
+
+struct CallOptions;
 
 constexpr int64_t kSharedTileStrips = 2;  // strips of channels whose groups' moments are kept at a time
 

@@ -17,6 +17,9 @@
 
 namespace simdnorm {
 
+// What is normalized by: mean and variance, or the mean square alone.
+enum class Statistics { kMeanAndVariance, kMeanSquare };
+
 // A range [begin, end) of a call's independent units of work; what a unit is, the kernel says.
 using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
 
@@ -25,9 +28,7 @@ constexpr bool IsFloat(simdnorm_dtype dtype) {
 }
 
 // Bytes of an element; Q8_0 has blocks instead.
-constexpr size_t ElementSize(simdnorm_dtype dtype) {
-  return dtype == SIMDNORM_F32 ? 4 : dtype == SIMDNORM_BF16 || dtype == SIMDNORM_F16 ? 2 : 1;
-}
+constexpr size_t ElementSize(simdnorm_dtype dtype) { return dtype == SIMDNORM_F32 ? 4 : IsFloat(dtype) ? 2 : 1; }
 constexpr int64_t kQ8Block = 32;
 
 // Bytes of `elements` elements.
@@ -194,8 +195,7 @@ struct SequenceNorm {
   bool y_is_write_only;  // nothing is read, after results are known, of what may lie where y does; and nothing left out there
   bool bare;             // nothing happens between the normalization and y
   bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
-  bool
-      channel_by_channel;  // each channel's run has one scale and one shift; else, short ones have them spelled out by position
+  bool channel_by_channel;  // each channel's run has one scale and shift; else, where runs are short, each position has
   void Classify() {
     x_is_h = !residual_before && !bias && !round_h;
     y_is_write_only = !residual && !gate && validity.All();
@@ -203,6 +203,7 @@ struct SequenceNorm {
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
   }
+
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
   Grouping Chunks() const { return Grouping(planes * ChunksPerPlane()); }
 };

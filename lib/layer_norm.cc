@@ -7,15 +7,26 @@
 namespace simdnorm {
 namespace {
 
-template <class Args>
-Epilogue EpilogueOf(const Args& args) {
-  return {args.activation, args.activation_slope, args.quant_scale, args.zero_point, args.quant_scales};
+// What is the same for both kinds of kernels.
+template <class Norm, class Args>
+Norm FromRowArgs(const Args& args, const void* shift, float* mean) {
+  Norm norm = {};
+  norm.scale = args.scale;
+  norm.shift = shift;
+  norm.scale_dtype = args.scale_dtype;
+  norm.scale_offset = args.scale_offset;
+  norm.scale_stride = args.scale_row_stride;
+  norm.epsilon = args.epsilon;
+  norm.epilogue = {args.activation, args.activation_slope, args.quant_scale, args.zero_point, args.quant_scales};
+  norm.outputs.mean = mean;
+  norm.outputs.rstd = args.rstd;
+  return norm;
 }
 
 // Rows of adjacent elements.
 template <class Args>
 SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
-  SequenceNorm norm = {};
+  SequenceNorm norm = FromRowArgs<SequenceNorm>(args, shift, mean);
   norm.x = {args.x, args.x_dtype, args.x_row_stride, 0, 0};
   norm.y = {args.y, args.y_dtype, args.y_row_stride, 0, 0};
   norm.inner = args.inner;
@@ -32,16 +43,7 @@ SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
   norm.round_h = args.h_rounding == SIMDNORM_H_ROUNDED;
   norm.bias = args.bias;
   norm.bias_dtype = args.bias_dtype;
-  norm.scale = args.scale;
-  norm.shift = shift;
-  norm.scale_dtype = args.scale_dtype;
-  norm.scale_offset = args.scale_offset;
   norm.sequences_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale * args.inner;
-  norm.scale_stride = args.scale_row_stride;
-  norm.epsilon = args.epsilon;
-  norm.epilogue = EpilogueOf(args);
-  norm.outputs.mean = mean;
-  norm.outputs.rstd = args.rstd;
   norm.row_lengths = args.lengths;
   norm.rows_per_sequence = args.rows_per_sequence;
   norm.row_padding = args.padding;
@@ -52,7 +54,7 @@ SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
 // Rows whose elements lie apart, with those of other rows beside them: these are the channels.
 template <class Args>
 ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
-  ChannelNorm norm = {};
+  ChannelNorm norm = FromRowArgs<ChannelNorm>(args, shift, mean);
   norm.x = {args.x, args.x_dtype, args.x_col_stride, args.x_row_stride, 0};
   norm.y = {args.y, args.y_dtype, args.y_col_stride, args.y_row_stride, 0};
   norm.outer = args.rows;
@@ -60,18 +62,9 @@ ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
   norm.rows = args.cols;
   norm.channels = norm.total_channels = norm.width = args.inner;
   norm.channels_per_group = 1;
-  norm.scale = args.scale;
-  norm.shift = shift;
-  norm.scale_dtype = args.scale_dtype;
-  norm.scale_offset = args.scale_offset;
   norm.parameters_by_row = true;
   norm.rows_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale;
-  norm.scale_stride = args.scale_row_stride;
   norm.first_statistic_stride = args.inner;
-  norm.epsilon = args.epsilon;
-  norm.epilogue = EpilogueOf(args);
-  norm.outputs.mean = mean;
-  norm.outputs.rstd = args.rstd;
   return norm;
 }
 

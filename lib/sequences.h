@@ -27,8 +27,7 @@ struct SharedSequences {
   bool in_double;  // gather again in double, for those whose normalizer says so
 };
 
-// Normalizes by the sequences' own statistics: mean and variance, or the mean square alone.
-enum class Statistics { kMeanAndVariance, kMeanSquare };
+// Normalizes by the sequences' own statistics.
 void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences);
 
 // Normalizes by norm.mean and norm.variance.

@@ -40,7 +40,6 @@ namespace {
 HWY_EXPORT(Activate);
 HWY_EXPORT(MultiplyBySiLU);
 
-constexpr float kInf = HUGE_VALF;
 constexpr float kSlope = 0.01f;
 
 // Activations of f32 spans on one target.

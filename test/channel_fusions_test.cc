@@ -209,8 +209,8 @@ TEST_CASE("what is not finite in a residual concerns its own element") {
       ChannelProblem p = WithActivation(WithResidual(MakeProblem(op, {2, 18, 13, 3}, layout)), activation);
       p.residual[0] = FloatOf(0xFFC00001u);
       p.residual[20] = FloatOf(0x7F800001u);
-      p.residual[100] = std::numeric_limits<float>::infinity();
-      p.residual[467] = -std::numeric_limits<float>::infinity();
+      p.residual[100] = kInf;
+      p.residual[467] = -kInf;
       CheckProblem(p);
     }
   });

@@ -134,7 +134,7 @@ inline Bounds BoundsOf(Op op, const Expected& expected, simdnorm_dtype y_dtype =
 inline bool IsWithin(Real expected, float actual, Real bound, simdnorm_dtype dtype = SIMDNORM_F32) {
   const Real difference = std::fabs(expected - static_cast<Real>(actual));
   if (std::isfinite(difference)) return difference <= bound;
-  if (std::isnan(expected)) return BitsOf(actual) == 0x7FC00000u;
+  if (std::isnan(expected)) return BitsOf(actual) == kQuietNaN;
   // Inf where it is due, or where the bound is beyond what the dtype can hold.
   return std::isinf(actual) && std::signbit(expected) == std::signbit(actual) &&
          (std::isinf(expected) || std::fabs(expected) + bound > static_cast<Real>(FormatOf(dtype).max));

@@ -14,6 +14,8 @@ namespace simdnorm_test {
 
 constexpr simdnorm_dtype kFloatDtypes[] = {SIMDNORM_F32, SIMDNORM_BF16, SIMDNORM_F16};
 constexpr int64_t kBlock = 32;  // elements of a block of Q8_0
+constexpr float kInf = HUGE_VALF;
+constexpr uint32_t kQuietNaN = 0x7FC00000;  // the bits of every NaN that comes out as f32
 
 inline uint32_t BitsOf(float value) {
   uint32_t bits;
@@ -63,12 +65,12 @@ inline double SpacingAt(const FloatFormat& format, double value) {
 
 // The number of a dtype that is nearest to `value`, the even one of two; Inf beyond the largest, NaN the quiet one.
 inline float Rounded(float value, simdnorm_dtype dtype) {
-  if (isnan(value)) return FloatOf(0x7FC00000u);
+  if (isnan(value)) return FloatOf(kQuietNaN);
   if (isinf(value)) return value;
   const FloatFormat format = FormatOf(dtype);
   const double spacing = SpacingAt(format, static_cast<double>(value));
   const double nearest = nearbyint(static_cast<double>(value) / spacing) * spacing;
-  return fabs(nearest) > format.max ? copysignf(HUGE_VALF, value) : static_cast<float>(nearest);
+  return fabs(nearest) > format.max ? copysignf(kInf, value) : static_cast<float>(nearest);
 }
 
 // f16's bits as a number, and back from a number that f16 holds. Of a NaN's payload as much as there is room for is kept, so

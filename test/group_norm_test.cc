@@ -113,10 +113,10 @@ TEST_CASE("a scale or shift that is not finite concerns its own channel") {
   for (const simdnorm_layout layout : kLayouts) {
     for (const int64_t spatial : {1, 5, 90}) {
       ChannelProblem p = GroupProblem({2, 21, spatial, 3}, layout);
-      p.scale[0] = std::numeric_limits<float>::infinity();
+      p.scale[0] = kInf;
       p.scale[17] = FloatOf(0xFFC00001u);
       p.shift[3] = FloatOf(0x7F800001u);
-      p.shift[20] = -std::numeric_limits<float>::infinity();
+      p.shift[20] = -kInf;
       CheckProblem(p);
     }
   }
@@ -148,7 +148,7 @@ TEST_CASE("NaN and Inf change no other group") {
         bool as_expected = true;
         p.ForEachElement([&](int64_t n, int64_t c, int64_t s) {
           const bool finite = p.ItemOf(n, c) % 5 % 3 == 0;
-          const uint32_t expected = finite ? BitsOf(clean.y[p.At(n, c, s)]) : 0x7FC00000u;
+          const uint32_t expected = finite ? BitsOf(clean.y[p.At(n, c, s)]) : kQuietNaN;
           as_expected &= BitsOf(mixed.y[p.At(n, c, s)]) == expected;
         });
         CHECK_MESSAGE(as_expected, Describe(p, target));

@@ -151,7 +151,6 @@ TEST_CASE("a negative epsilon counts, and gives NaN below zero") {
 }
 
 TEST_CASE("a scale or shift that is not finite concerns its own column") {
-  constexpr float kInf = std::numeric_limits<float>::infinity();
   for (const Op op : kRowOps) {
     for (const int64_t cols : {7, 16, 50, 5000}) {
       Tensors tensors(RowProblem(op, 3, cols));

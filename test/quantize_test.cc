@@ -42,7 +42,6 @@ HWY_EXPORT(QuantizeStatic);
 HWY_EXPORT(QuantizeDynamic);
 HWY_EXPORT(QuantizeQ8_0);
 
-constexpr float kInf = HUGE_VALF;
 constexpr uint32_t kOneNaN = 0x7FC00000u;
 constexpr int64_t kLongest = 70;
 

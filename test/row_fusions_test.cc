@@ -12,8 +12,6 @@
 namespace simdnorm_test {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
 void Check(const Problem& p, Executors executors = Executors::kInTurn) {
   if (!IsInteger(p.y_dtype)) CheckProblem(p, executors);
   CheckUnfused(p, executors);

@@ -8,8 +8,6 @@
 namespace simdnorm_test {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-
 struct Quantizer {
   simdnorm_dtype y_dtype;
   float quant_scale;  // 0: one for each row or block
@@ -99,7 +97,7 @@ TEST_CASE("ties, saturation, values that are not finite, factors of any size") {
     for (const float size : {FLT_MAX, 1e30f, 1e-30f, FLT_MIN, 1e-43f, FLT_TRUE_MIN, 0.0f}) {
       CheckQuantized(quantizer, {size, -size, size / 2, size / 3, 0, -0.0f});
     }
-    for (const float special : {kInf, -kInf, FloatOf(0x7FC00000u)}) {
+    for (const float special : {kInf, -kInf, FloatOf(kQuietNaN)}) {
       values[70] = special;
       CheckQuantized(quantizer, values);
       CheckQuantized(quantizer, {special});

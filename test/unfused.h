@@ -13,7 +13,7 @@
 
 namespace simdnorm_test {
 
-inline float Canonical(float v) { return std::isnan(v) ? FloatOf(0x7FC00000u) : v; }
+inline float Canonical(float v) { return std::isnan(v) ? FloatOf(kQuietNaN) : v; }
 
 // h = (x + residual) + bias, item by item: what is normalized, and into `saved` what is written.
 inline std::vector<float> SumsOf(const Tensors& tensors, std::vector<float>* saved) {
@@ -141,7 +141,7 @@ inline float ClampedRound(float quotient, int32_t zero_point, double low, double
 inline float FactorOf(const float* v, int64_t count) {
   float largest = 0;
   for (int64_t j = 0; j < count; ++j) {
-    if (!std::isfinite(v[j])) return FloatOf(0x7FC00000u);
+    if (!std::isfinite(v[j])) return FloatOf(kQuietNaN);
     largest = std::max(largest, std::fabs(v[j]));
   }
   return largest / 127;

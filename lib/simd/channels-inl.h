@@ -423,7 +423,7 @@ HWY_NOINLINE inline void FinishRows(const ChannelNorm& norm, const Tile& tile, i
   if (stride == n && norm.y.stride == n && (!norm.residual || norm.residual.stride == n)) n *= rows, rows = 1;
   for (int64_t r = 0; r < rows; ++r) {
     const void* residual = norm.residual ? norm.residual.At(residual_offset + r * norm.residual.stride) : nullptr;
-    ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, nullptr, SIMDNORM_F32, values + r * stride, n);
+    ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, values + r * stride, n);
     StoreSpan(norm.epilogue, values + r * stride, n, norm.y.At(y_offset + r * norm.y.stride), norm.y.dtype, 0);
   }
 }

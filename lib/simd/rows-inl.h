@@ -217,8 +217,13 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
   if (norm.bare) return;
   const bool after = norm.residual && !norm.residual_before;
   const void* residual = after ? norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start) : nullptr;
-  const void* gate = norm.gate ? norm.gate.At(norm.Offset(norm.gate, sequence, plane) + start) : nullptr;
-  ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, gate, norm.gate.dtype, static_cast<float*>(dst), n);
+  float* results = static_cast<float*>(dst);
+  ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, results, n);
+  if (norm.gate) {
+    // Scale has been used by now.
+    WidenSpan(norm.gate.At(norm.Offset(norm.gate, sequence, plane) + start), norm.gate.dtype, scale_buffer, n);
+    MultiplyBySiLU(scale_buffer, results, n);
+  }
 }
 
 // Stores n <= kPiece results from `start` on of a plane at y, but for positions that do not count. `values` may be overwritten.
@@ -228,23 +233,15 @@ HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, 
   const Validity& validity = norm.validity;
   if (HWY_LIKELY(validity.All())) return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
   const int64_t sample = norm.Sample(sequence, plane);
+  const uint8_t* mask = validity.mask ? validity.mask + sample * validity.spatial + start : nullptr;
+  const int64_t first = mask ? n : HWY_MAX(0, HWY_MIN(n, validity.lengths[sample] - start));  // which may count
   if (validity.padding == SIMDNORM_PADDING_ZERO) {
-    bool valid;
-    if (validity.mask) {
-      const uint8_t* mask = validity.mask + sample * validity.spatial + start;
-      for (int64_t i = 0; i < n; ++i) values[i] = mask[i] != 0 ? values[i] : 0.0f;
-    } else {
-      const int64_t end = validity.RunEnd(sample, start, start + n, &valid);
-      for (int64_t i = valid ? end - start : 0; i < n; ++i) values[i] = 0;
-    }
+    for (int64_t i = 0; mask && i < n; ++i) values[i] = mask[i] != 0 ? values[i] : 0.0f;
+    for (int64_t i = first; i < n; ++i) values[i] = 0;
     return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
   }
-  if (!validity.mask) {
-    return StoreSpan(norm.epilogue, values, HWY_MAX(0, HWY_MIN(n, validity.lengths[sample] - start)), y, norm.y.dtype,
-                     quant_scale);
-  }
+  if (!mask) return StoreSpan(norm.epilogue, values, first, y, norm.y.dtype, quant_scale);
   // Nothing is written at positions that do not count, not even what is there.
-  const uint8_t* mask = validity.mask + sample * validity.spatial + start;
   alignas(64) unsigned char results[kPiece * sizeof(float)];
   StoreSpan(norm.epilogue, values, n, results, norm.y.dtype, quant_scale);
   WithElementType(norm.y.dtype, [&](auto element) {

@@ -68,19 +68,11 @@ HWY_INLINE float ParameterAt(const void* data, simdnorm_dtype dtype, float offse
   return data ? ScalarAt(data, dtype, element) + offset : absent;
 }
 
-// Adds, activates and gates n normalized values in place; `residual` and `gate` point to their partners, or are null.
-HWY_INLINE void ApplyEpilogue(const Epilogue& epilogue, const void* residual, simdnorm_dtype residual_dtype, const void* gate,
-                              simdnorm_dtype gate_dtype, float* v, int64_t n) {
+// Adds to n normalized values in place, and activates them; `residual` points to their partners, or is null.
+HWY_INLINE void ApplyEpilogue(const Epilogue& epilogue, const void* residual, simdnorm_dtype residual_dtype, float* v,
+                              int64_t n) {
   if (residual) AddSpan(v, residual, residual_dtype, v, n);
   Activate(epilogue.activation, epilogue.activation_slope, v, n);
-  if (gate) {
-    float wide[kPiece];
-    for (int64_t i = 0; i < n; i += kPiece) {
-      const int64_t length = HWY_MIN(kPiece, n - i);
-      WidenSpan(static_cast<const unsigned char*>(gate) + Bytes(gate_dtype, i), gate_dtype, wide, length);
-      MultiplyBySiLU(wide, v + i, length);
-    }
-  }
 }
 
 // Stores n values at `y`; quant_scale is their row's factor, where rows have factors.
