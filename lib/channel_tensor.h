@@ -43,7 +43,7 @@ SequenceNorm PlanesOf(const Args& args, int64_t channels_per_group, bool of_each
   norm.groups = args.channels / channels_per_group;
   norm.channels_per_group = channels_per_group;
   norm.spatial = args.spatial;
-  norm.Classify();
+  norm.Classify(of_each_sample ? args.batch * norm.groups : args.channels);
   return norm;
 }
 

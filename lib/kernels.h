@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "cache.h"
 #include "simdnorm/simdnorm.h"
 
 namespace simdnorm {
@@ -196,16 +197,49 @@ struct SequenceNorm {
   bool bare;             // nothing happens between the normalization and y
   bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
   bool channel_by_channel;  // each channel's run has one scale and shift; else, where runs are short, each position has
-  void Classify() {
+  bool streams;             // y is written past the caches
+  void Classify(int64_t sequences) {
     x_is_h = !residual_before && !bias && !round_h;
     y_is_write_only = !residual && !gate && validity.All();
     bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && (!residual || residual_before);
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
+    streams = plain && y.data != x.data && WritesPastCaches(Bytes(y.dtype, sequences * Elements()));
   }
 
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
   Grouping Chunks() const { return Grouping(planes * ChunksPerPlane()); }
+};
+
+// Normalization of rows and nothing else, from one floating-point dtype to the same, with scale and shift in f32: what most
+// calls of layer and RMS norm are, in few enough words that a row of 16 elements is not lost among them.
+struct PlainRows {
+  const void* x;
+  void* y;
+  int64_t rows, cols;  // cols <= kChunkElements
+  int64_t x_stride, y_stride;
+  const float* scale;  // null: 1
+  const float* shift;  // null: 0
+  float* mean;         // null: not wanted
+  float* rstd;         // null: not wanted
+  simdnorm_dtype dtype;
+  float epsilon;
+  bool streams;  // y is written past the caches
+
+  SequenceNorm AsSequences() const {
+    SequenceNorm norm = {};
+    norm.x = {x, dtype, x_stride, 0, 0};
+    norm.y = {y, dtype, y_stride, 0, 0};
+    norm.inner = norm.planes = 1;
+    norm.length = cols;
+    norm.scale = scale;
+    norm.shift = shift;
+    norm.epsilon = epsilon;
+    norm.outputs.mean = mean;
+    norm.outputs.rstd = rstd;
+    norm.Classify(rows);
+    return norm;
+  }
 };
 
 // Normalization of channels that lie side by side. There are `outer` independent problems (samples of group norm, blocks of
@@ -235,6 +269,7 @@ struct ChannelNorm {
   Epilogue epilogue;
   StatisticsOutputs outputs;
   Validity validity;
+  bool streams;  // y is written past the caches
 
   int64_t Channels(int64_t o) const { return std::min(channels, total_channels - o * first_channel_stride); }
   int64_t Rows() const { return samples * rows; }

@@ -47,7 +47,7 @@ SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
   norm.row_lengths = args.lengths;
   norm.rows_per_sequence = args.rows_per_sequence;
   norm.row_padding = args.padding;
-  norm.Classify();
+  norm.Classify(args.rows * args.inner);
   return norm;
 }
 
@@ -77,19 +77,30 @@ void Run(const CallOptions& options, Statistics statistics, const Args& args, co
   }
 }
 
+template <class Args, class Run>
+simdnorm_status RunRows(Statistics statistics, const Args* given, const simdnorm_options* given_options, const Run& run) {
+  PlainRows rows;
+  CallOptions options;
+  if (!TakePlainRows(given, given_options, &rows, &options)) return RunIfValid(given, given_options, run);
+  RunPlainRows(options, statistics, rows);
+  return SIMDNORM_OK;
+}
+
 }  // namespace
 }  // namespace simdnorm
 
 simdnorm_status simdnorm_layer_norm(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options) {
   using namespace simdnorm;
-  return RunIfValid(given, given_options, [](const simdnorm_layer_norm_args& args, const CallOptions& options) {
-    Run(options, Statistics::kMeanAndVariance, args, args.shift, args.mean);
+  constexpr Statistics kStatistics = Statistics::kMeanAndVariance;
+  return RunRows(kStatistics, given, given_options, [](const simdnorm_layer_norm_args& args, const CallOptions& options) {
+    Run(options, kStatistics, args, args.shift, args.mean);
   });
 }
 
 simdnorm_status simdnorm_rms_norm(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options) {
   using namespace simdnorm;
-  return RunIfValid(given, given_options, [](const simdnorm_rms_norm_args& args, const CallOptions& options) {
-    Run(options, Statistics::kMeanSquare, args, nullptr, nullptr);
+  constexpr Statistics kStatistics = Statistics::kMeanSquare;
+  return RunRows(kStatistics, given, given_options, [](const simdnorm_rms_norm_args& args, const CallOptions& options) {
+    Run(options, kStatistics, args, nullptr, nullptr);
   });
 }

@@ -31,10 +31,18 @@ HWY_EXPORT(CentredSequenceKernels);
 HWY_EXPORT(MeanSquareSequenceKernels);
 HWY_EXPORT(GivenSequenceKernel);
 
+namespace {
+
+// Of the call's target.
+SequenceKernels KernelsFor(const CallOptions& options, Statistics statistics) {
+  return statistics == Statistics::kMeanSquare ? HWY_DISPATCH_TABLE(MeanSquareSequenceKernels)[options.target_index]()
+                                               : HWY_DISPATCH_TABLE(CentredSequenceKernels)[options.target_index]();
+}
+
+}  // namespace
+
 void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences) {
-  const SequenceKernels kernels = statistics == Statistics::kMeanSquare
-                                      ? HWY_DISPATCH_TABLE(MeanSquareSequenceKernels)[options.target_index]()
-                                      : HWY_DISPATCH_TABLE(CentredSequenceKernels)[options.target_index]();
+  const SequenceKernels kernels = KernelsFor(options, statistics);
   const Executor& executor = options.executor;
   const Grouping grouping = norm.Chunks();
   const int64_t elements = norm.Elements();
@@ -60,6 +68,10 @@ void RunSequences(const CallOptions& options, Statistics statistics, const Seque
     ParallelFor(executor, 1, count, kernels.save, &shared);
     ParallelFor(executor, groups, elements_per_group, kernels.write, &shared);
   }
+}
+
+void RunPlainRows(const CallOptions& options, Statistics statistics, const PlainRows& rows) {
+  ParallelFor(options.executor, rows.rows, rows.cols, KernelsFor(options, statistics).plain_rows, &rows);
 }
 
 void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm) {

@@ -11,11 +11,12 @@ struct CallOptions;
 
 // The kernels for a CPU target.
 struct SequenceKernels {
-  Kernel normalize;  // of a SequenceNorm; unit: a sequence. The others: of a SharedSequences
-  Kernel moments;    // unit: a group of chunks
-  Kernel finish;     // one unit
-  Kernel save;       // one unit
-  Kernel write;      // unit: a group of chunks
+  Kernel normalize;   // of a SequenceNorm; unit: a sequence
+  Kernel plain_rows;  // of a PlainRows; unit: a row. The others: of a SharedSequences
+  Kernel moments;     // unit: a group of chunks
+  Kernel finish;      // one unit
+  Kernel save;        // one unit
+  Kernel write;       // unit: a group of chunks
 };
 
 // A few long sequences whose groups of chunks are shared among threads.
@@ -29,6 +30,9 @@ struct SharedSequences {
 
 // Normalizes by the sequences' own statistics.
 void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences);
+
+// Normalizes rows of which there is nothing more to say, by their own statistics.
+void RunPlainRows(const CallOptions& options, Statistics statistics, const PlainRows& rows);
 
 // Normalizes by norm.mean and norm.variance.
 void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm);

@@ -620,6 +620,76 @@ simdnorm_status ValidateRows(const Args* given, const simdnorm_options* given_op
   return *empty ? SIMDNORM_OK : CheckRowsMemory(words, *valid);
 }
 
+// Memory that a call of plain rows touches; an absent tensor is [0, 0).
+struct Extent {
+  uintptr_t begin, end;
+  Extent(const void* data, int64_t elements, size_t element_size)
+      : begin(reinterpret_cast<uintptr_t>(data)), end(data ? begin + static_cast<uintptr_t>(elements) * element_size : 0) {}
+};
+
+// Whether extents share no byte, and neither goes beyond the end of memory.
+bool AreApart(const Extent& a, const Extent& b) {
+  return (a.begin >= b.end || b.begin >= a.end) && a.begin <= a.end && b.begin <= b.end;
+}
+
+template <class Args>
+bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
+  if (given == nullptr || given->struct_size != sizeof(Args)) return false;
+  constexpr size_t kKnown = offsetof(Args, scale_offset);
+  static constexpr unsigned char kNothingMore[sizeof(Args) - kKnown] = {};
+  if (memcmp(reinterpret_cast<const unsigned char*>(given) + kKnown, kNothingMore, sizeof(kNothingMore)) != 0) return false;
+  const char* target = nullptr;
+  if (given_options != nullptr) {
+    if (given_options->struct_size != sizeof(simdnorm_options) || given_options->max_threads < 0) return false;
+    options->executor = {given_options->parallel_for, given_options->pool, given_options->max_threads};
+    target = given_options->target;
+  }
+  // Sizes whose products and pointers cannot overflow; rows without gaps; nothing to look for the alignment of.
+  constexpr int64_t kMost = int64_t{1} << 28;
+  const int64_t count = given->rows, cols = given->cols;
+  const bool single = count == 1;
+  const int64_t x_stride = single || given->x_row_stride == 0 ? cols : given->x_row_stride;
+  const int64_t y_stride = single || given->y_row_stride == 0 ? cols : given->y_row_stride;
+  if (count <= 0 || count > kMost || cols <= 0 || cols > kChunkElements) return false;
+  if (x_stride < cols || x_stride > kMost || y_stride < cols || y_stride > kMost) return false;
+  const simdnorm_dtype dtype = given->x_dtype;
+  if (dtype != given->y_dtype || static_cast<uint32_t>(dtype) > SIMDNORM_F16 || given->scale_dtype != SIMDNORM_F32)
+    return false;
+  if (!isfinite(given->epsilon) || given->x == nullptr || given->y == nullptr) return false;
+  const void* shift = nullptr;
+  float* mean = nullptr;
+  if constexpr (kIsLayerNorm<Args>) shift = given->shift, mean = given->mean;
+
+  const size_t size = ElementSize(dtype);
+  const Extent x(given->x, (count - 1) * x_stride + cols, size), y(given->y, (count - 1) * y_stride + cols, size);
+  const Extent scale(given->scale, cols, sizeof(float)), shift_extent(shift, cols, sizeof(float));
+  const Extent mean_extent(mean, count, sizeof(float)), rstd(given->rstd, count, sizeof(float));
+  if (((x.begin | y.begin) & (size - 1)) != 0) return false;
+  if (((scale.begin | shift_extent.begin | mean_extent.begin | rstd.begin) & (sizeof(float) - 1)) != 0) return false;
+  const bool in_place = x.begin == y.begin && x_stride == y_stride && x.begin <= x.end;
+  if (!(in_place || AreApart(y, x)) || !AreApart(y, scale) || !AreApart(y, shift_extent)) return false;
+  if (mean || given->rstd) {
+    if (!AreApart(mean_extent, x) || !AreApart(mean_extent, y) || !AreApart(mean_extent, rstd)) return false;
+    if (!AreApart(mean_extent, scale) || !AreApart(mean_extent, shift_extent)) return false;
+    if (!AreApart(rstd, x) || !AreApart(rstd, y) || !AreApart(rstd, scale) || !AreApart(rstd, shift_extent)) return false;
+  }
+  if (!FindTarget(target, &options->target_index)) return false;
+  *rows = {given->x,
+           given->y,
+           count,
+           cols,
+           x_stride,
+           y_stride,
+           static_cast<const float*>(given->scale),
+           static_cast<const float*>(shift),
+           mean,
+           given->rstd,
+           dtype,
+           given->epsilon,
+           !in_place && WritesPastCaches(count * cols * static_cast<int64_t>(size))};
+  return true;
+}
+
 // Channels that there is room for: a blocked layout fills up its last block.
 int64_t RoomForChannels(simdnorm_layout layout, int64_t channels) {
   const int64_t block = layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 1;
@@ -732,6 +802,16 @@ simdnorm_status CheckFold(const Words& words, simdnorm_fold_batch_norm_args* arg
 }
 
 }  // namespace
+
+bool TakePlainRows(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
+                   CallOptions* options) {
+  return TakePlain(given, given_options, rows, options);
+}
+
+bool TakePlainRows(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
+                   CallOptions* options) {
+  return TakePlain(given, given_options, rows, options);
+}
 
 simdnorm_status Validate(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options,
                          simdnorm_layer_norm_args* valid, CallOptions* options, bool* empty) {

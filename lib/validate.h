@@ -33,6 +33,13 @@ simdnorm_status Validate(const simdnorm_group_norm_args* given, const simdnorm_o
 simdnorm_status Validate(const simdnorm_fold_batch_norm_args* given, const simdnorm_options* given_options,
                          simdnorm_fold_batch_norm_args* valid, CallOptions* options, bool* empty);
 
+// Takes a call that is as most are, at a glance: of both structs as they are in this version, valid, and nothing but what
+// PlainRows has. False if not, or not at a glance; then Validate has the say, which finds the same calls valid.
+bool TakePlainRows(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
+                   CallOptions* options);
+bool TakePlainRows(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
+                   CallOptions* options);
+
 // An entry point: checks the arguments and, where there is anything to do, calls run(args, options). `which` is what else
 // Validate asks for: RunIfValid(given, given_options, run, /*instance=*/true).
 template <class Args, class Run, class... Which>

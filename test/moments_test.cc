@@ -22,9 +22,11 @@ using simdnorm::Normalizers;
 template <bool kCentred, class T>
 Moments MomentsOfRun(const float* x, int64_t length, double pivot) {
   LaneMoments<T> run;
-  RunMoments<kCentred>(StripTag<T>(), x, length, static_cast<T>(pivot), run);
-  MergeLanes<kCentred>(length, &run, 1);
-  return Moments{static_cast<double>(length), {run.mean[0]}, {run.m2[0]}};
+  Moments moments;
+  const T pivots[] = {static_cast<T>(pivot)};
+  RunMoments<kCentred>(StripTag<T>(), x, 0, length, 1, pivots, run.mean, run.m2);
+  MergeLanes<kCentred>(length, run, 1, moments);
+  return moments;
 }
 
 Moments CentredInFloat(const float* x, int64_t length, double pivot) { return MomentsOfRun<true, float>(x, length, pivot); }
@@ -35,14 +37,14 @@ Moments SquaresInFloat(const float* x, int64_t length, double pivot) { return Mo
 Moments OfChannel(const float* x, int64_t rows, int64_t channels, int64_t valid) {
   const StripTag<float> d;
   LaneMoments<float> strip;
-  strip.Start(0);
+  const OnePivot<float> pivot = {0};
   for (int64_t row = 0; row < rows; row += 32) {
     const size_t count = static_cast<size_t>(HWY_MIN(rows - row, 32));
     if (valid == 16) {
-      AddStrips<true, true>(d, x + row * channels, channels, 16, static_cast<size_t>(row), count, strip);
+      AddStrips<true, true>(d, x + row * channels, channels, 16, static_cast<size_t>(row), count, pivot, strip.mean, strip.m2);
     } else {
       AddStrips<true, false>(d, x + row * channels, channels, static_cast<size_t>(valid), static_cast<size_t>(row), count,
-                             strip);
+                             pivot, strip.mean, strip.m2);
     }
   }
   return Moments{static_cast<double>(rows), {strip.mean[valid / 2]}, {strip.m2[valid / 2]}};

@@ -132,7 +132,7 @@ struct TilePivots {
 
 template <class T, bool kCentred>
 HWY_NOINLINE void FindPivots(const ChannelNorm& norm, const Tile& tile, int64_t count, TilePivots<T>& pivots) {
-  for (int64_t c = 0; c < tile.count; ++c) pivots.of[c] = 0;
+  for (int64_t c = 0; c < tile.Strips() * kItems; ++c) pivots.of[c] = 0;
   if constexpr (kCentred) {
     float values[3][kTile];
     const int64_t rows[3] = {0, count / 2, count - 1};
@@ -149,14 +149,15 @@ HWY_NOINLINE void FindPivots(const ChannelNorm& norm, const Tile& tile, int64_t 
 
 template <bool kCentred, class T>
 HWY_INLINE void AddRows(const RowValues& x, int64_t strip, int64_t valid, int64_t before, int64_t count,
-                        LaneMoments<T>& state) {
+                        const TilePivots<T>& pivots, LaneMoments<T>& state) {
   const StripTag<T> d;
   const float* values = x.values + strip * kItems;
+  const PivotsOfLanes<T> of_strip = {pivots.of + strip * kItems};
+  const size_t lanes = static_cast<size_t>(valid), seen = static_cast<size_t>(before), rows = static_cast<size_t>(count);
   if (valid == kItems) {
-    AddStrips<kCentred, true>(d, values, x.stride, kStrip, static_cast<size_t>(before), static_cast<size_t>(count), state);
+    AddStrips<kCentred, true>(d, values, x.stride, lanes, seen, rows, of_strip, state.mean, state.m2);
   } else {
-    AddStrips<kCentred, false>(d, values, x.stride, static_cast<size_t>(valid), static_cast<size_t>(before),
-                               static_cast<size_t>(count), state);
+    AddStrips<kCentred, false>(d, values, x.stride, lanes, seen, rows, of_strip, state.mean, state.m2);
   }
 }
 
@@ -171,10 +172,6 @@ HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_
   const Grouping grouping = norm.Chunks(count);
   alignas(64) float stage[kTileStage];
   LaneMoments<T> lanes[kTileStrips];
-  for (int64_t s = 0; s < tile.Strips(); ++s) {
-    lanes[s].Start(0);
-    for (int64_t l = 0; l < tile.Valid(s); ++l) lanes[s].pivot[l] = pivots.of[s * kItems + l];
-  }
   RowCursor cursor(norm, tile, begin * grouping.group_size * kChunkRows);
   for (int64_t group = begin; group < end; ++group) {
     MomentsOf<kItems> moments[kTileStrips];
@@ -184,7 +181,7 @@ HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_
       for (int64_t row = 0; row < rows; row += block) {
         const int64_t n = HWY_MIN(block, rows - row);
         const RowValues x = SourceRows(norm, tile, cursor, n, stage);
-        for (int64_t s = 0; s < tile.Strips(); ++s) AddRows<kCentred>(x, s, tile.Valid(s), row, n, lanes[s]);
+        for (int64_t s = 0; s < tile.Strips(); ++s) AddRows<kCentred>(x, s, tile.Valid(s), row, n, pivots, lanes[s]);
       }
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         MergeMoments(

@@ -122,19 +122,17 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
   const T pivot = Pivot<T>(cut.Value(0), cut.Value(cut.Middle()), cut.Value(cut.count - 1));
   const Grouping grouping(cut.Chunks());
   LaneMoments<T> run;
-  Moments group, total;
+  Moments of_chunk, group, total;
   int64_t chunk = 0;
   ForEachCutChunk(cut, stage, [&](const float* values, int64_t n) HWY_ATTR {
     if (cut.IsColumn()) {
-      run.Start(pivot);
-      AddStrips<true, false>(d, values, 1, 1, 0, static_cast<size_t>(n), run);
+      AddStrips<true, false>(d, values, 1, 1, 0, static_cast<size_t>(n), OnePivot<T>{pivot}, run.mean, run.m2);
+      of_chunk = {static_cast<double>(n), {static_cast<double>(run.mean[0])}, {static_cast<double>(run.m2[0])}};
     } else {
-      RunMoments<true>(d, values, n, pivot, run);
-      MergeLanes<true>(n, &run, 1);
+      RunMoments<true>(d, values, 0, n, 1, &pivot, run.mean, run.m2);
+      MergeLanes<true>(n, run, 1, of_chunk);
     }
-    MergeMoments(
-        group, static_cast<double>(n), 1, [&](int64_t /*item*/) { return run.mean[0]; },
-        [&](int64_t /*item*/) { return run.m2[0]; });
+    MergeMoments(group, of_chunk, 1);
     if (grouping.EndsGroup(++chunk)) {
       MergeMoments(total, group, 1);
       group = Moments();

@@ -19,6 +19,7 @@
 
 #include <type_traits>
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "simdnorm/simdnorm.h"
 
@@ -190,20 +191,54 @@ HWY_INLINE void StoreElements(hn::Vec<D> v, D d, F16* p) {
   }
 }
 
-// Two neighbouring vectors at once: for bf16 that is much cheaper on x86.
+// Elements from p on until a cache line begins, as streaming stores want it.
+template <class Element>
+HWY_INLINE int64_t ElementsToLine(const Element* p) {
+  constexpr uintptr_t kLine = 64;
+  return static_cast<int64_t>((kLine - reinterpret_cast<uintptr_t>(p) % kLine) % kLine / sizeof(Element));
+}
+
+// Stores a vector whose place is a multiple of its size, past the caches if `streams`.
+template <class D, class V, class T>
+HWY_INLINE void StoreOrStream(V v, D d, T* p, bool streams) {
+  if (streams) {
+    hn::Stream(v, d, p);
+  } else {
+    hn::StoreU(v, d, p);
+  }
+}
+
+// Two neighbouring vectors at once, NaN as it is: for bf16 that is much cheaper on x86. With `streams` past the caches, where
+// that can be; p is then a multiple of their size.
 template <class D, class Element>
-HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p) {
+HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p, bool streams = false) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
   if constexpr (kIsFloat<D> && std::is_same_v<Element, BF16>) {
     const hn::Repartition<uint16_t, D> d16;
     const auto upper = hn::ConcatOdd(d16, hn::BitCast(d16, RoundToUpperHalf(d, v1)), hn::BitCast(d16, RoundToUpperHalf(d, v0)));
-    hn::StoreU(upper, d16, &p->bits);
-    return;
+    return StoreOrStream(upper, d16, &p->bits, streams);
   }
 #endif
-  StoreElements<false>(v0, d, p);
-  StoreElements<false>(v1, d, p + hn::Lanes(d));
+  if constexpr (kIsFloat<D> && std::is_same_v<Element, float>) {
+    StoreOrStream(v0, d, p, streams);
+    StoreOrStream(v1, d, p + hn::Lanes(d), streams);
+  } else {
+    StoreElements<false>(v0, d, p);
+    StoreElements<false>(v1, d, p + hn::Lanes(d));
+  }
 }
+
+// Lets others see what was streamed, at the end of a kernel.
+class StreamFence {
+ public:
+  explicit StreamFence(bool streams) : streams_(streams) {}
+  ~StreamFence() {
+    if (streams_) hwy::FlushStream();
+  }
+
+ private:
+  bool streams_;
+};
 
 // The first n elements, n <= Lanes(d); the other lanes are 0.
 template <class D, class Element>

@@ -35,21 +35,29 @@ namespace HWY_NAMESPACE {
 
 constexpr size_t kBlock = 8;
 
-// The 16 lanes' state over the strips of a chunk so far. T is the type of the arithmetic: f32, or f64 in the fallback.
-template <class T>
+// The 16 lanes' state over the strips of a chunk so far, of kCount runs of elements: item i's lane l is at i * 16 + l. Means
+// are of x - pivot. T is the type of the arithmetic: f32, or f64 in the fallback.
+template <class T, int64_t kCount = 1>
 struct LaneMoments {
-  alignas(64) T pivot[kStrip];
-  alignas(64) T mean[kStrip];  // of x - pivot
-  alignas(64) T m2[kStrip];
+  alignas(64) T mean[kCount * static_cast<int64_t>(kStrip)];
+  alignas(64) T m2[kCount * static_cast<int64_t>(kStrip)];
+};
 
-  // By vectors: what is stored by element cannot be forwarded to the loads that follow at once.
-  HWY_INLINE void Start(T run_pivot) {
-    const StripTag<T> d;
-    for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) {
-      hn::Store(hn::Set(d, run_pivot), d, pivot + l);
-      hn::Store(hn::Zero(d), d, mean + l);
-      hn::Store(hn::Zero(d), d, m2 + l);
-    }
+// The pivots of a strip's lanes: one for all, or each its own.
+template <class T>
+struct OnePivot {
+  T pivot;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Get(D d, size_t /*l*/) const {
+    return hn::Set(d, pivot);
+  }
+};
+template <class T>
+struct PivotsOfLanes {
+  const T* pivots;
+  template <class D>
+  HWY_INLINE hn::Vec<D> Get(D d, size_t l) const {
+    return hn::Load(d, pivots + l);
   }
 };
 
@@ -113,16 +121,19 @@ HWY_INLINE void MergeLane(D /*d*/, V weight, V weight_m2, V mean_b, V m2_b, V& m
   m2 = hn::Add(m2, m2_b);
 }
 
-// Adds `count` strips to lanes [0, valid) of the state, which has seen `before` strips in each of them. Strip i's lane l is
-// x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector has, so that state stays in registers.
-template <bool kCentred, bool kAllLanes, class D, class TX, class T = hn::TFromD<D>>
+// Adds `count` strips to lanes [0, valid) of a state, which has seen `before` strips in each of them, or begins with them; the
+// other lanes then have 0. Strip i's lane l is x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector
+// has, so that state stays in registers.
+template <bool kCentred, bool kAllLanes, class D, class TX, class Pivots, class T = hn::TFromD<D>>
 HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t valid, size_t before, size_t count,
-                          LaneMoments<T>& state) {
+                          const Pivots& pivots, T* HWY_RESTRICT state_mean, T* HWY_RESTRICT state_m2) {
   using V = hn::Vec<D>;
   for (size_t l = 0; l < (kAllLanes ? kStrip : valid); l += hn::Lanes(d)) {
     const size_t lanes = HWY_MIN(hn::Lanes(d), valid - l);
-    const V pivot = hn::Load(d, state.pivot + l);
-    V mean = hn::Load(d, state.mean + l), m2 = hn::Load(d, state.m2 + l);
+    const V pivot = pivots.Get(d, l);
+    V mean = hn::Zero(d), m2 = hn::Zero(d);
+    if (before != 0) mean = hn::Load(d, state_mean + l), m2 = hn::Load(d, state_m2 + l);
+    const V mean_before = mean, m2_before = m2;
     const TX* HWY_RESTRICT column = x + l;
     size_t n = before;
 
@@ -166,64 +177,137 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
     }
     if constexpr (!kAllLanes) {
       const auto mask = hn::FirstN(d, lanes);
-      mean = hn::IfThenElse(mask, mean, hn::Load(d, state.mean + l));
-      m2 = hn::IfThenElse(mask, m2, hn::Load(d, state.m2 + l));
+      mean = hn::IfThenElse(mask, mean, mean_before);
+      m2 = hn::IfThenElse(mask, m2, m2_before);
     }
-    hn::Store(mean, d, state.mean + l);
-    hn::Store(m2, d, state.m2 + l);
+    hn::Store(mean, d, state_mean + l);
+    hn::Store(m2, d, state_m2 + l);
   }
 }
 
-// The lanes' moments of a run of at most kChunkElements adjacent elements. Not inline, since many call it.
+// The lanes' moments of `count` runs of at most kChunkElements adjacent elements each, `stride` apart, each about its own
+// pivot: items 0, 1, ... of a state. Not inline, since many call it.
 template <bool kCentred, class D, class TX, class T = hn::TFromD<D>>
-HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t length, T pivot, LaneMoments<T>& state) {
+HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t stride, int64_t length, int64_t count, const T* pivots,
+                             T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {
   // A pass over a column of narrow vectors covers 16 blocks, so that the next column finds them in L1.
   constexpr size_t kPass = 16 * kBlock;
-  state.Start(pivot);
   const size_t strips = static_cast<size_t>(length) / kStrip, ragged = static_cast<size_t>(length) % kStrip;
-  for (size_t i = 0; i < strips; i += kPass) {
-    AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), state);
-  }
-  if (ragged != 0) AddStrips<kCentred, false>(d, x + strips * kStrip, kStrip, ragged, strips, 1, state);
-}
-
-// Merges lane l with lane l + kHalf, for l < kHalf, of each of the items; counts are the lanes' numbers of values, the same
-// for all items. Item by item within a step: the steps of one item wait for each other, those of different ones do not.
-template <bool kCentred, size_t kHalf, class T>
-HWY_INLINE void MergeHalves(LaneMoments<T>* items, int64_t num_items, T* HWY_RESTRICT counts) {
-  const hn::CappedTag<T, kHalf> d;
-  using V = hn::Vec<decltype(d)>;
-  for (size_t l = 0; l < kHalf; l += hn::Lanes(d)) {
-    const V count = hn::LoadU(d, counts + l), count_b = hn::LoadU(d, counts + l + kHalf), sum = hn::Add(count, count_b);
-    const V weight = hn::Div(count_b, hn::Max(sum, hn::Set(d, T(1))));  // lanes may be without values
-    const V weight_m2 = hn::Mul(count, weight);
-    hn::StoreU(sum, d, counts + l);
-    for (int64_t i = 0; i < num_items; ++i) {
-      T* HWY_RESTRICT item_mean = items[i].mean + l;
-      T* HWY_RESTRICT item_m2 = items[i].m2 + l;
-      V mean = hn::LoadU(d, item_mean), m2 = hn::LoadU(d, item_m2);
-      MergeLane<kCentred>(d, weight, weight_m2, hn::LoadU(d, item_mean + kHalf), hn::LoadU(d, item_m2 + kHalf), mean, m2);
-      hn::StoreU(mean, d, item_mean);
-      hn::StoreU(m2, d, item_m2);
+  for (int64_t item = 0; item < count; ++item, x += stride, mean += kStrip, m2 += kStrip) {
+    const OnePivot<T> pivot = {pivots[item]};
+    for (size_t i = 0; i < strips; i += kPass) {
+      AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), pivot, mean, m2);
     }
+    if (ragged == 0) continue;
+    if (strips == 0) {  // lanes that the strip does not reach
+      for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) hn::Store(hn::Zero(d), d, mean + l), hn::Store(hn::Zero(d), d, m2 + l);
+    }
+    AddStrips<kCentred, false>(d, x + strips * kStrip, kStrip, ragged, strips, 1, pivot, mean, m2);
   }
 }
 
-// Merges the lanes of runs of `length` elements each; their moments are then in lane 0.
-template <bool kCentred, class T>
-HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T>* items, int64_t num_items) {
-  alignas(64) T counts[kStrip];
-  const hn::CappedTag<T, kStrip / 2> d;  // as wide as the first step's loads
-  const T whole = static_cast<T>(length / static_cast<int64_t>(kStrip));
-  const auto ragged = hn::Set(d, static_cast<T>(length % static_cast<int64_t>(kStrip)));
-  for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) {
-    const auto longer = hn::Lt(hn::Iota(d, static_cast<T>(l)), ragged);
-    hn::Store(hn::Add(hn::Set(d, whole), hn::IfThenElseZero(longer, hn::Set(d, T(1)))), d, counts + l);
+// What merges lane l, for l % kHalf in a vector from `lane` on, with lane l + kHalf of runs of `length` elements: the weights
+// of MergeLane. Lane l of 2 * kHalf stands for the elements i with i % (2 * kHalf) = l.
+template <size_t kHalf, class D, class V = hn::Vec<D>>
+HWY_INLINE void LaneWeights(D d, int64_t length, size_t lane, V& weight, V& weight_m2) {
+  using T = hn::TFromD<D>;
+  constexpr int64_t kLanes = 2 * static_cast<int64_t>(kHalf);
+  const T whole = static_cast<T>(length / kLanes);
+  if (length % kLanes == 0) {
+    weight = hn::Set(d, T(0.5)), weight_m2 = hn::Set(d, whole * T(0.5));
+    return;
   }
-  MergeHalves<kCentred, 8>(items, num_items, counts);
-  MergeHalves<kCentred, 4>(items, num_items, counts);
-  MergeHalves<kCentred, 2>(items, num_items, counts);
-  MergeHalves<kCentred, 1>(items, num_items, counts);
+  alignas(64) T index[kStrip];
+  for (size_t l = 0; l < kStrip; ++l) index[l] = static_cast<T>(l % kHalf);
+  const V lower = hn::Load(d, index + lane), ragged = hn::Set(d, static_cast<T>(length % kLanes));
+  const V one = hn::Set(d, T(1)), upper = hn::Add(lower, hn::Set(d, static_cast<T>(kHalf)));
+  const V count = hn::Add(hn::Set(d, whole), hn::IfThenElseZero(hn::Lt(lower, ragged), one));
+  const V count_b = hn::Add(hn::Set(d, whole), hn::IfThenElseZero(hn::Lt(upper, ragged), one));
+  weight = hn::Div(count_b, hn::Max(hn::Add(count, count_b), one));  // lanes may be without values
+  weight_m2 = hn::Mul(count, weight);
+}
+
+#if HWY_TARGET != HWY_SCALAR
+// Of the items in p and those in q, 2 * kHalf lanes each: their lower and their upper halves. The order of items that results
+// is undone by PlaceOf.
+template <size_t kHalf, class D, class V = hn::Vec<D>>
+HWY_INLINE void SplitItems(D d, V p, V q, V& lower, V& upper) {
+  constexpr size_t kBytes = kHalf * sizeof(hn::TFromD<D>);
+  if constexpr (kBytes == 32) {
+    lower = hn::ConcatLowerLower(d, q, p);
+    upper = hn::ConcatUpperUpper(d, q, p);
+  } else if constexpr (kBytes == 16) {
+    lower = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(q), p);
+    upper = hn::OddEvenBlocks(q, hn::SwapAdjacentBlocks(p));
+  } else if constexpr (kBytes == 8) {
+    const hn::Repartition<uint64_t, D> d64;
+    lower = hn::BitCast(d, hn::InterleaveLower(d64, hn::BitCast(d64, p), hn::BitCast(d64, q)));
+    upper = hn::BitCast(d, hn::InterleaveUpper(d64, hn::BitCast(d64, p), hn::BitCast(d64, q)));
+  } else if constexpr (kBytes == 4) {
+    lower = hn::OddEven(hn::DupEven(q), p);
+    upper = hn::OddEven(q, hn::DupOdd(p));
+  }
+}
+#endif
+
+// Where item i of 16 is after its lanes, in vectors of `lanes`, were merged: every merge of neighbours that share a vector goes
+// by the next bit of i, so that among those the bits are in reverse.
+HWY_INLINE size_t PlaceOf(size_t i, size_t lanes) {
+  constexpr uint8_t kReversed[kItems] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+  return (i & ~(lanes - 1)) + kReversed[i & (lanes - 1)] * lanes / kStrip;
+}
+
+// Merges lane l with lane l + kHalf, for l < kHalf, of each of the items, and moves them together. Where an item has less lanes
+// than a vector, two vectors of items become one.
+template <bool kCentred, size_t kHalf, class T>
+HWY_INLINE void MergeHalves(int64_t length, size_t& num_items, T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {
+  const StripTag<T> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d);
+  V weight, weight_m2;
+  if (kHalf >= lanes) {
+    for (size_t l = 0; l < kHalf; l += lanes) {
+      LaneWeights<kHalf>(d, length, l, weight, weight_m2);
+      for (size_t i = 0; i < num_items; ++i) {
+        const size_t a = 2 * kHalf * i + l, b = a + kHalf, to = kHalf * i + l;
+        V mean_a = hn::Load(d, mean + a), m2_a = hn::Load(d, m2 + a);
+        MergeLane<kCentred>(d, weight, weight_m2, hn::Load(d, mean + b), hn::Load(d, m2 + b), mean_a, m2_a);
+        hn::Store(mean_a, d, mean + to), hn::Store(m2_a, d, m2 + to);
+      }
+    }
+    return;
+  }
+#if HWY_TARGET != HWY_SCALAR
+  // From here on num_items counts vectors.
+  LaneWeights<kHalf>(d, length, 0, weight, weight_m2);
+  for (size_t i = 0; i < num_items; i += 2) {
+    const size_t p = i * lanes, q = HWY_MIN(i + 1, num_items - 1) * lanes, to = i / 2 * lanes;
+    V mean_a, mean_b, m2_a, m2_b;
+    SplitItems<kHalf>(d, hn::Load(d, mean + p), hn::Load(d, mean + q), mean_a, mean_b);
+    SplitItems<kHalf>(d, hn::Load(d, m2 + p), hn::Load(d, m2 + q), m2_a, m2_b);
+    MergeLane<kCentred>(d, weight, weight_m2, mean_b, m2_b, mean_a, m2_a);
+    hn::Store(mean_a, d, mean + to), hn::Store(m2_a, d, m2 + to);
+  }
+  num_items = (num_items + 1) / 2;
+#endif
+}
+
+// Merges the lanes of items, runs of `length` elements each: `moments` has room for their number and becomes theirs. Steps are
+// taken for all items in turn: those of one wait for each other.
+template <bool kCentred, class T, int64_t kCount, int64_t kMoments>
+HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T, kCount>& runs, int64_t num_items, MomentsOf<kMoments>& moments) {
+  size_t vectors = static_cast<size_t>(num_items);
+  MergeHalves<kCentred, 8>(length, vectors, runs.mean, runs.m2);
+  MergeHalves<kCentred, 4>(length, vectors, runs.mean, runs.m2);
+  MergeHalves<kCentred, 2>(length, vectors, runs.mean, runs.m2);
+  MergeHalves<kCentred, 1>(length, vectors, runs.mean, runs.m2);
+  moments.count = static_cast<double>(length);
+  const size_t lanes = hn::Lanes(StripTag<T>());
+  for (int64_t i = 0; i < num_items; ++i) {
+    const size_t place = PlaceOf(static_cast<size_t>(i), lanes);
+    moments.mean[i] = static_cast<double>(runs.mean[place]);
+    moments.m2[i] = static_cast<double>(runs.m2[place]);
+  }
 }
 
 // Chan's formula in double: b, of `count` values for each of the items, into a. Where a has none yet the weight is 1, and the
@@ -247,7 +331,7 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
 
 // Whether f32 holds what comes of such a variance: deviations from the mean, and their products with rstd.
 HWY_INLINE bool FitsFloat(double variance, float epsilon) {
-  return variance <= 3.4e38 && variance + static_cast<double>(epsilon) >= 0x1p-120;
+  return (variance <= 3.4e38) & (variance + static_cast<double>(epsilon) >= 0x1p-120);
 }
 
 // From moments about the pivots to what normalizes, for items [first, first + items). In f32 (pivots of type float), sets
@@ -259,9 +343,9 @@ HWY_INLINE bool FitsFloat(double variance, float epsilon) {
 // - the pivot is an outlier, over 8 standard deviations from the mean (first and last element may both be): x - pivot then
 //   costs all other elements digits.
 // In double what is NaN needs no double: f32 can write it.
-// Loops over the items for one kind of step each, which compilers turn into vectors.
+// -> whether any is in double. Loops over the items for one kind of step each, which compilers turn into vectors.
 template <int64_t kCount, class T>
-HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
+HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
                        int64_t first) {
   double* HWY_RESTRICT mean = norm.mean + first;
   double* HWY_RESTRICT variance = norm.variance + first;
@@ -280,11 +364,15 @@ HWY_INLINE void Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
     norm.offset[first + i] = low == 0 ? 0.0f : static_cast<float>(-low * rstd[i]);  // no 0 * Inf
     norm.rstd[first + i] = static_cast<float>(rstd[i]);
   }
+  bool any_in_double = false;
   for (int64_t i = 0; i < items; ++i) {
-    const bool trusted = FitsFloat(variance[i], epsilon) && (variance[i] >= 0x1p-126 || moments.mean[i] == 0) &&
-                         moments.mean[i] * moments.mean[i] <= 64 * variance[i];
-    norm.in_double[first + i] = sizeof(T) == sizeof(double) ? rstd[i] == rstd[i] : !trusted;
+    const bool trusted = FitsFloat(variance[i], epsilon) & ((variance[i] >= 0x1p-126) | (moments.mean[i] == 0)) &
+                         (moments.mean[i] * moments.mean[i] <= 64 * variance[i]);
+    const bool in_double = sizeof(T) == sizeof(double) ? rstd[i] == rstd[i] : !trusted;
+    norm.in_double[first + i] = in_double;
+    any_in_double |= in_double;
   }
+  return any_in_double;
 }
 
 // The normalizers of items without values.

@@ -49,17 +49,17 @@ HWY_INLINE T SequencePivot(const SequenceNorm& norm, const Value& value) {
 
 // Moments of a run in arithmetic of type T. In double, which is rare, from f32 alone: `stage` has room for that.
 template <class T, bool kCentred>
-HWY_INLINE void SpanMoments(Span x, int64_t length, T pivot, float* stage, LaneMoments<T>& state) {
+HWY_INLINE void SpanMoments(Span x, int64_t length, T pivot, float* stage, T* mean, T* m2) {
   const StripTag<T> d;
   if constexpr (sizeof(T) == sizeof(double)) {
     if (x.dtype != SIMDNORM_F32) {
       WidenSpan(x.data, x.dtype, stage, length);
       x = {stage, SIMDNORM_F32};
     }
-    RunMoments<kCentred>(d, static_cast<const float*>(x.data), length, pivot, state);
+    RunMoments<kCentred>(d, static_cast<const float*>(x.data), 0, length, 1, &pivot, mean, m2);
   } else {
     WithElementType(x.dtype, [&](auto element) HWY_ATTR {
-      RunMoments<kCentred>(d, static_cast<const decltype(element)*>(x.data), length, pivot, state);
+      RunMoments<kCentred>(d, static_cast<const decltype(element)*>(x.data), 0, length, 1, &pivot, mean, m2);
     });
   }
 }
@@ -70,15 +70,16 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, int64_t sequence, int64_t
                              const Emit& emit) {
   const Grouping grouping = norm.Chunks();
   alignas(64) float stage[kStageElements];
-  LaneMoments<T> runs[kItems];
+  LaneMoments<T, kItems> runs;
+  MomentsOf<kItems> of_chunks;
   int64_t pending = 0, pending_length = 0, chunk = begin * grouping.group_size;
   Moments group;
   const auto flush = [&]() HWY_ATTR {
-    MergeLanes<kCentred>(pending_length, runs, pending);
+    MergeLanes<kCentred>(pending_length, runs, pending, of_chunks);
     for (int64_t i = 0; i < pending; ++i) {
       MergeMoments(
-          group, static_cast<double>(pending_length), 1, [&](int64_t /*item*/) { return runs[i].mean[0]; },
-          [&](int64_t /*item*/) { return runs[i].m2[0]; });
+          group, of_chunks.count, 1, [&](int64_t /*item*/) { return of_chunks.mean[i]; },
+          [&](int64_t /*item*/) { return of_chunks.m2[i]; });
       if (grouping.EndsGroup(++chunk)) {
         emit((chunk - 1) / grouping.group_size, group);
         group = Moments();
@@ -91,7 +92,8 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, int64_t sequence, int64_t
                  if (pending == kItems || (pending != 0 && length != pending_length)) flush();
                  pending_length = length;
                  const Span x = Source(norm, sequence, plane, start, length, stage);
-                 SpanMoments<T, kCentred>(x, length, pivot, stage, runs[pending++]);
+                 const int64_t lane = kItems * pending++;
+                 SpanMoments<T, kCentred>(x, length, pivot, stage, runs.mean + lane, runs.m2 + lane);
                });
   flush();
 }
@@ -112,35 +114,56 @@ HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, No
   Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
 }
 
-// The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them. For sequences that are short enough
-// to stay in the cache together.
+// Moments of `count` <= 16 runs of at most a chunk, `stride` elements apart, each about its own pivot.
 template <bool kCentred>
-HWY_INLINE void NormalizersOfNeighbours(const SequenceNorm& norm, const View& view, int64_t count, Normalizers& normalizers) {
-  const Grouping grouping = norm.Chunks();
+HWY_INLINE void RunsMoments(const Span& first, int64_t stride, int64_t length, int64_t count, const float* pivots,
+                            MomentsOf<kItems>& moments) {
+  LaneMoments<float, kItems> runs;
+  WithElementType(first.dtype, [&](auto element) HWY_ATTR {
+    RunMoments<kCentred>(StripTag<float>(), static_cast<const decltype(element)*>(first.data), stride, length, count, pivots,
+                         runs.mean, runs.m2);
+  });
+  MergeLanes<kCentred>(length, runs, count, moments);
+}
+
+// The normalizers of `count` <= 16 rows of at most a chunk, `stride` elements apart. -> whether any is in double
+template <bool kCentred>
+HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t length, int64_t count, float epsilon,
+                                  Normalizers& normalizers) {
   float pivots[kItems];
-  LaneMoments<float> runs[kItems];
-  MomentsOf<kItems> group, total;
+  MomentsOf<kItems> moments;
+  for (int64_t i = 0; i < count; ++i) {
+    const Span x = first.From(i * stride);
+    pivots[i] = kCentred ? Pivot<float>(x.First(), x.From(length / 2).First(), x.From(length - 1).First()) : 0.0f;
+  }
+  RunsMoments<kCentred>(first, stride, length, count, pivots, moments);
+  return Finish(moments, pivots, count, epsilon, normalizers, 0);
+}
+
+// The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them. For sequences that are short enough
+// to stay in the cache together. -> whether any is in double
+template <bool kCentred>
+HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& view, int64_t count, Normalizers& normalizers) {
+  const Grouping grouping = norm.Chunks();
+  if (HWY_LIKELY(grouping.chunks == 1)) {
+    return NormalizersOfRuns<kCentred>(view.base, view.stride, norm.length, count, norm.epsilon, normalizers);
+  }
+  float pivots[kItems];
+  MomentsOf<kItems> of_chunk, group, total;
   for (int64_t i = 0; i < count; ++i) {
     pivots[i] = SequencePivot<float, kCentred>(
         norm, [&](int64_t plane, int64_t start) HWY_ATTR { return view.At(i, plane, start).First(); });
   }
   int64_t chunk = 0;
   ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
-    WithElementType(view.base.dtype, [&](auto element) HWY_ATTR {
-      const auto* x = static_cast<const decltype(element)*>(view.At(0, plane, start).data);
-      for (int64_t i = 0; i < count; ++i)
-        RunMoments<kCentred>(StripTag<float>(), x + i * view.stride, length, pivots[i], runs[i]);
-    });
-    MergeLanes<kCentred>(length, runs, count);
-    MergeMoments(
-        group, static_cast<double>(length), count, [&](int64_t i) { return runs[i].mean[0]; },
-        [&](int64_t i) { return runs[i].m2[0]; });
+    RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, of_chunk);
+    MergeMoments(group, of_chunk, count);
     if (grouping.EndsGroup(++chunk)) {
       MergeMoments(total, group, count);
       group = MomentsOf<kItems>();
     }
   });
-  Finish(total, pivots, count, norm.epsilon, normalizers, 0);
+  return Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
 
 // ---- Writes.
@@ -149,10 +172,11 @@ HWY_INLINE void NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 template <class T>
 HWY_INLINE void WriteChannels(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
                               const Span& src, void* dst, simdnorm_dtype dst_dtype, const Centre<T>& centre) {
+  const bool streams = norm.streams;
   if (norm.planes_are_samples) {
     return WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
       WriteChannel(d, x, y, n, centre, ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, sequence, 1),
-                   ParameterAt(norm.shift, norm.scale_dtype, 0, sequence, 0));
+                   ParameterAt(norm.shift, norm.scale_dtype, 0, sequence, 0), streams);
     });
   }
   const int64_t first = norm.Channel(sequence, plane, start);
@@ -161,7 +185,7 @@ HWY_INLINE void WriteChannels(const SequenceNorm& norm, int64_t sequence, int64_
     int64_t channel = first, length = in_first;
     for (int64_t i = 0; i < n; i += length, length = HWY_MIN(n - i, norm.spatial), ++channel) {
       WriteChannel(d, x + i, y + i, length, centre, ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, channel, 1),
-                   ParameterAt(norm.shift, norm.scale_dtype, 0, channel, 0));
+                   ParameterAt(norm.shift, norm.scale_dtype, 0, channel, 0), streams);
     }
   });
 }
@@ -211,7 +235,7 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
       here = ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer);
     }
     WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-      WriteElements<kCentred>(d, x, y, n, centre, here.scale, here.shift);
+      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre<T>{centre}, here.scale, here.shift, false);
     });
   }
   if (norm.bare) return;
@@ -305,7 +329,7 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
     const float* scale = parameters->scale ? parameters->scale + start : nullptr;
     const float* shift = parameters->shift ? parameters->shift + start : nullptr;
     WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-      WriteElements<kCentred>(d, from, to, length, centre, scale, shift);
+      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre<T>{centre}, scale, shift, norm.streams);
     });
   }
 }
@@ -366,18 +390,15 @@ class ParametersInFloat {
   alignas(64) float scale_[kMaxLength], shift_[kMaxLength];
 };
 
-// Writes neighbours that go from x to y at a stroke, each a run with the same parameters: what WriteSequence does for each,
+// Writes `count` <= 16 runs that go from x to y at a stroke, with the same parameters: what WriteSequence does for each,
 // without asking at every one of many short rows what kind it is.
 template <bool kCentred>
-HWY_NOINLINE void WriteNeighbours(const SequenceNorm& norm, const View& view, int64_t first, int64_t count,
-                                  const Normalizers& normalizers, const Parameters& parameters) {
-  WithElements<float>(view.base, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.dtype,
-                      [&](auto d, const auto* x, auto* y) HWY_ATTR {
-                        for (int64_t i = 0; i < count; ++i) {
-                          WriteElements<kCentred>(d, x + i * view.stride, y + i * norm.y.stride, norm.length,
-                                                  CentreOf(normalizers, i, 0.0f), parameters.scale, parameters.shift);
-                        }
-                      });
+HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_stride, simdnorm_dtype y_dtype, int64_t length,
+                          int64_t count, const Normalizers& normalizers, const Parameters& parameters, bool streams) {
+  WithElements<float>(x, y, y_dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
+    WriteElements<kCentred>(d, from, x_stride, to, y_stride, length, count, CentresOf{normalizers}, parameters.scale,
+                            parameters.shift, streams);
+  });
 }
 
 // ---- Kernels.
@@ -413,10 +434,11 @@ HWY_INLINE int64_t Neighbours(const SequenceNorm& norm, int64_t first, int64_t m
   return most;
 }
 
-// How many elements of neighbouring sequences to take at a time: they should stay in L1 between their moments and their writes.
-// Measured on a 48 KiB L1: 16 KiB are best for f32, 32 KiB for 16 bits.
-HWY_INLINE int64_t BatchElements(const SequenceNorm& norm) {
-  return norm.x_is_h && norm.x.dtype != SIMDNORM_F32 ? 4 * kStageElements : kStageElements;
+// How many neighbouring sequences of `elements` elements to take at a time: they should stay in L1 between their moments and
+// their writes. Measured on a 48 KiB L1: 16 KiB are best for f32, 32 KiB for 16 bits.
+HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements) {
+  const int64_t most = dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements;
+  return elements * kItems <= most ? kItems : most / elements;
 }
 
 // Kernel: sequences [begin, end), all of each.
@@ -426,8 +448,9 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const int64_t chunks = norm.Chunks().chunks, elements = norm.Elements();
   const bool whole = norm.validity.All();
   const bool short_enough = whole && elements <= kStageElements;
-  const int64_t batch = short_enough ? HWY_MIN(kItems, BatchElements(norm) / elements) : 1;
+  const int64_t batch = short_enough ? SequencesAtOnce(norm.x_is_h ? norm.x.dtype : SIMDNORM_F32, elements) : 1;
 
+  const StreamFence fence(norm.streams);
   const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
 
   alignas(64) float stage[kStageElements];
@@ -442,18 +465,17 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     count = Neighbours(norm, first, HWY_MIN(batch, end - first));
     int64_t values = elements;
     View view;
+    bool any_in_double = true;  // as far as is known
     if (short_enough) {
       view = ViewOf(norm, first, count, stage);
-      NormalizersOfNeighbours<kCentred>(norm, view, count, normalizers);
+      any_in_double = NormalizersOfNeighbours<kCentred>(norm, view, count, normalizers);
     } else if (whole) {
       NormalizerOfOne<float, kCentred>(norm, first, normalizers, 0);
     } else if constexpr (kCentred) {
       values = NormalizerOfCut<float>(norm, first, normalizers, 0);
     }
-    bool any_in_double = false;
-    for (int64_t i = 0; i < count; ++i) {
+    for (int64_t i = 0; any_in_double && i < count; ++i) {
       if (HWY_LIKELY(!normalizers.in_double[i])) continue;
-      any_in_double = true;
       if (whole) {
         NormalizerOfOne<double, kCentred>(norm, first + i, normalizers, i);
       } else if constexpr (kCentred) {
@@ -463,13 +485,41 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     SaveStatistics(norm.outputs, first, count, values, normalizers);
     const Parameters* of_first = parameters.Of(first);
     if (HWY_LIKELY(runs_of_plain && short_enough && of_first && !any_in_double)) {
-      WriteNeighbours<kCentred>(norm, view, first, count, normalizers, *of_first);
+      WriteRuns<kCentred>(view.base, view.stride, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.stride, norm.y.dtype,
+                          norm.length, count, normalizers, *of_first, norm.streams);
       continue;
     }
     for (int64_t i = 0; i < count; ++i) {
       WriteSequence<kCentred>(norm, first + i, 0, chunks, normalizers, of_first, short_enough ? &view : nullptr, i);
     }
   }
+}
+
+// Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes.
+template <bool kCentred>
+HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t count) {
+  Normalizers normalizers;
+  const Span x = Span{rows.x, rows.dtype}.From(first * rows.x_stride);
+  if (HWY_UNLIKELY(NormalizersOfRuns<kCentred>(x, rows.x_stride, rows.cols, count, rows.epsilon, normalizers))) {
+    const SequenceNorm norm = rows.AsSequences();
+    return NormalizeSequences<kCentred>(&norm, first, first + count);
+  }
+  if (rows.mean || rows.rstd) {
+    SaveStatistics({rows.mean, rows.rstd, nullptr, nullptr, 0, false}, first, count, rows.cols, normalizers);
+  }
+  void* y = static_cast<unsigned char*>(rows.y) + Bytes(rows.dtype, first * rows.y_stride);
+  WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, {rows.scale, rows.shift},
+                      rows.streams);
+}
+
+// Kernel of a PlainRows: unit is a row. A single one has code of its own, without the loops over rows.
+template <bool kCentred>
+void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
+  const PlainRows& rows = *static_cast<const PlainRows*>(args);
+  const StreamFence fence(rows.streams);
+  if (end - begin == 1) return NormalizeRows<kCentred>(rows, begin, 1);
+  const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols);
+  for (int64_t first = begin; first < end; first += batch) NormalizeRows<kCentred>(rows, first, HWY_MIN(batch, end - first));
 }
 
 // Kernel of a SharedSequences: unit u is group u % groups of its sequence u / groups.
@@ -523,6 +573,7 @@ template <bool kCentred>
 void SharedWrite(const void* args, int64_t begin, int64_t end) {
   const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
   const Grouping grouping = shared.norm->Chunks();
+  const StreamFence fence(shared.norm->streams);
   ParametersInFloat parameters(*shared.norm);
   for (int64_t unit = begin; unit < end;) {
     const int64_t i = unit / grouping.groups, last = HWY_MIN(end, (i + 1) * grouping.groups);
@@ -535,13 +586,16 @@ void SharedWrite(const void* args, int64_t begin, int64_t end) {
 
 template <bool kCentred>
 SequenceKernels MakeSequenceKernels() {
-  return {NormalizeSequences<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>, SharedSave, SharedWrite<kCentred>};
+  return {
+      NormalizeSequences<kCentred>, NormalizePlainRows<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>, SharedSave,
+      SharedWrite<kCentred>};
 }
 
 // Kernel of a SequenceNorm with given statistics: units are the chunks of its planes, sample by sample.
 inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const SequenceNorm& norm = *static_cast<const SequenceNorm*>(args);
   const int64_t chunks = norm.ChunksPerPlane();
+  const StreamFence fence(norm.streams);
   int64_t sample = begin / chunks / norm.groups, channel = begin / chunks % norm.groups;
   for (int64_t unit = begin; unit < end;) {
     // As much of the plane at once as is in the range.

@@ -67,6 +67,17 @@ HWY_INLINE Centre<double> CentreOf(const Normalizers& norm, int64_t i, double /*
   return {norm.mean[i], 0, norm.rstd_double[i]};
 }
 
+// The centres of several runs, by number: of 16, or the one that there is.
+struct CentresOf {
+  const Normalizers& normalizers;
+  HWY_INLINE Centre<float> At(int64_t i) const { return CentreOf(normalizers, i, 0.0f); }
+};
+template <class T>
+struct OneCentre {
+  const Centre<T>& centre;
+  HWY_INLINE Centre<T> At(int64_t /*i*/) const { return centre; }
+};
+
 HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
   const StripTag<float> d;
   const int64_t step = static_cast<int64_t>(hn::Lanes(d));
@@ -76,14 +87,15 @@ HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
   }
 }
 
-// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d.
+// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d; with `streams`
+// past the caches.
 //
 // NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
 // for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
 // looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten.
 template <bool kCentred, class D, class TX, class TY, class Scale, class Shift>
-HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale& scale,
-                         const Shift& shift) {
+HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
+                         const Shift shift, bool streams) {
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
   const auto normalize = [&](V v, V scale_v, V shift_v) HWY_ATTR {
@@ -95,50 +107,62 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
   };
   const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), scale.Get(d, i), shift.Get(d, i)); };
   const int64_t step = static_cast<int64_t>(hn::Lanes(d));
+  const auto write_part = [&](int64_t i, int64_t part) HWY_ATTR {
+    const size_t n = static_cast<size_t>(part);
+    StoreFirst(normalize(LoadFirst(d, x + i, n), scale.GetN(d, i, n), shift.GetN(d, i, n)), d, y + i, n);
+  };
   int64_t i = 0;
+  if (HWY_UNLIKELY(streams)) {
+    for (const int64_t line = HWY_MIN(length, ElementsToLine(y)); i < line;) {
+      const int64_t part = HWY_MIN(step, line - i);
+      write_part(i, part);
+      i += part;
+    }
+  }
   if constexpr (std::is_same_v<TY, float>) {
+    const int64_t first = i;
     V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
     for (; i + 2 * step <= length; i += 2 * step) {
       const V v0 = result(i), v1 = result(i + step);
-      StoreElements<false>(v0, d, y + i);
-      StoreElements<false>(v1, d, y + i + step);
+      StorePair(v0, v1, d, y + i, streams);
       sum0 = hn::Add(sum0, v0);
       sum1 = hn::Add(sum1, v1);
     }
-    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y, i);
+    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
   } else {
     for (; i + 4 * step <= length; i += 4 * step) {
       const V v0 = result(i), v1 = result(i + step), v2 = result(i + 2 * step), v3 = result(i + 3 * step);
       if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v0, v1), hn::Add(v2, v3)))))) {
         for (int64_t j = i; j < i + 4 * step; j += step) StoreElements(result(j), d, y + j);
       } else {
-        StorePair(v0, v1, d, y + i);
-        StorePair(v2, v3, d, y + i + 2 * step);
+        StorePair(v0, v1, d, y + i, streams);
+        StorePair(v2, v3, d, y + i + 2 * step, streams);
       }
     }
   }
   for (; i + step <= length; i += step) StoreElements(result(i), d, y + i);
-  if (i < length) {
-    const size_t n = static_cast<size_t>(length - i);
-    const V v = normalize(LoadFirst(d, x + i, n), scale.GetN(d, i, n), shift.GetN(d, i, n));
-    StoreFirst(v, d, y + i, n);
-  }
+  if (i < length) write_part(i, length - i);
 }
 
-// The same, with parameters for each element; null: none.
-template <bool kCentred, class D, class TX, class TY>
-HWY_NOINLINE void WriteElements(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre,
-                                const float* scale, const float* shift) {
-  if (scale && shift) return WriteRun<kCentred>(d, x, y, length, centre, PerElement{scale}, PerElement{shift});
-  if (scale) return WriteRun<kCentred>(d, x, y, length, centre, PerElement{scale}, Absent());
-  if (shift) return WriteRun<kCentred>(d, x, y, length, centre, Absent(), PerElement{shift});
-  WriteRun<kCentred>(d, x, y, length, centre, Absent(), Absent());
+// The same for `count` runs, x_stride and y_stride elements apart, with parameters for each element; null: none.
+template <bool kCentred, class D, class TX, class TY, class Centres>
+HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
+                                const Centres centres, const float* scale, const float* shift, bool streams) {
+  const auto write = [=](const auto scale_of, const auto shift_of) HWY_ATTR {
+    for (int64_t i = 0; i < count; ++i) {
+      WriteRun<kCentred>(d, x + i * x_stride, y + i * y_stride, length, centres.At(i), scale_of, shift_of, streams);
+    }
+  };
+  if (scale && shift) return write(PerElement{scale}, PerElement{shift});
+  if (scale) return write(PerElement{scale}, Absent());
+  if (shift) return write(Absent(), PerElement{shift});
+  write(Absent(), Absent());
 }
 
 template <class D, class TX, class TY>
 HWY_NOINLINE void WriteChannel(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, float scale,
-                               float shift) {
-  WriteRun<true>(d, x, y, length, centre, PerRun{scale}, PerRun{shift});
+                               float shift, bool streams) {
+  WriteRun<true>(d, x, y, length, centre, PerRun{scale}, PerRun{shift}, streams);
 }
 
 // Whether WriteRun goes from one dtype to the other by itself, with arithmetic in T. In double, which is rare, all is staged;

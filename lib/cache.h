@@ -1,0 +1,21 @@
+// Whether an output is written past the caches.
+#ifndef SIMDNORM_LIB_CACHE_H_
+#define SIMDNORM_LIB_CACHE_H_
+
+#include <stdint.h>
+
+namespace simdnorm {
+
+// From how many bytes on an output is better written past the caches, with streaming stores: what is in them stays, and memory
+// is not read only to be overwritten. Whoever reads a smaller output next still finds it in the last-level cache, and loses
+// more than the writer gains if it is not there. The machine is asked once; it is a matter of time, never of bits.
+int64_t StreamingBytes();
+
+// Below this nobody needs to be asked.
+constexpr int64_t kLeastStreamingBytes = int64_t{4} << 20;
+
+inline bool WritesPastCaches(int64_t bytes) { return bytes >= kLeastStreamingBytes && bytes >= StreamingBytes(); }
+
+}  // namespace simdnorm
+
+#endif  // SIMDNORM_LIB_CACHE_H_

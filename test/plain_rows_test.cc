@@ -1,0 +1,167 @@
+// The short way of plain calls of layer norm and RMS norm: it takes nothing that the long way refuses, and gives the same bits;
+// and what is written past the caches is the same as what is not.
+#include <doctest/doctest.h>
+#include <stdint.h>
+
+#include <initializer_list>
+#include <random>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "all_targets.h"
+#include "dtypes.h"
+#include "sequences.h"
+#include "target.h"
+#include "validate.h"
+
+namespace simdnorm_test {
+namespace {
+
+using simdnorm::CallOptions;
+using simdnorm::PlainRows;
+using simdnorm::Statistics;
+
+constexpr uint16_t kUnwritten = 0xABCD;
+
+// Bits of a y of `dtype` with gaps, whose first element lies `shift` elements behind a cache line's begin.
+std::vector<uint16_t> ResultOf(PlainRows rows, int64_t shift, bool as_sequences, const CallOptions& options,
+                               Statistics statistics) {
+  const int64_t words = static_cast<int64_t>(simdnorm::ElementSize(rows.dtype)) / 2;
+  const int64_t size = (rows.rows * rows.y_stride + shift) * words;
+  std::vector<uint16_t> y(static_cast<size_t>(size) + 32, kUnwritten);
+  const auto begin = reinterpret_cast<uintptr_t>(y.data());
+  rows.y = y.data() + (64 - begin % 64) % 64 / 2 + shift * words;
+  if (as_sequences) {
+    RunSequences(options, statistics, rows.AsSequences(), rows.rows);
+  } else {
+    RunPlainRows(options, statistics, rows);
+  }
+  const auto* first = static_cast<const uint16_t*>(rows.y);
+  return {first, first + rows.rows * rows.y_stride * words};
+}
+
+TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at any address") {
+  std::mt19937 random(1);
+  std::vector<float> x(40 * 4096), scale(4096), shift(4096);
+  for (std::vector<float>* v : {&x, &scale, &shift}) {
+    for (float& value : *v) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
+  }
+  x[5] = kInf;              // a row of NaN
+  x[4096 * 3 + 1] = 1e30f;  // a row in double, for most widths
+  ForEachTarget([&](const char* target) {
+    CallOptions options;
+    REQUIRE(simdnorm::FindTarget(target, &options.target_index));
+    options.executor.max_threads = 1;
+    for (const simdnorm_dtype dtype : kFloatDtypes) {
+      std::vector<uint16_t> narrow;
+      const void* data = x.data();
+      if (dtype != SIMDNORM_F32) {
+        for (const float value : x) {
+          narrow.push_back(static_cast<uint16_t>(dtype == SIMDNORM_BF16 ? BitsOf(value) >> 16 : random() % 0x7C00));
+        }
+        data = narrow.data();
+      }
+      for (const int64_t cols : {1, 7, 16, 33, 64, 129, 777, 4096}) {
+        const int64_t gap = cols % 3;
+        for (const Statistics statistics : {Statistics::kMeanAndVariance, Statistics::kMeanSquare}) {
+          const bool centred = statistics == Statistics::kMeanAndVariance;
+          const PlainRows rows = {data,
+                                  nullptr,
+                                  19,
+                                  cols,
+                                  cols,
+                                  cols + gap,
+                                  cols % 2 == 0 ? nullptr : scale.data(),
+                                  centred ? shift.data() : nullptr,
+                                  nullptr,
+                                  nullptr,
+                                  dtype,
+                                  1e-5f,
+                                  false};
+          PlainRows streamed = rows;
+          streamed.streams = true;
+          for (const int64_t place : {0, 1, 5}) {
+            CAPTURE(std::string(target));
+            CAPTURE(dtype);
+            CAPTURE(cols);
+            CAPTURE(place);
+            const std::vector<uint16_t> expected = ResultOf(rows, place, true, options, statistics);
+            CHECK(ResultOf(rows, place, false, options, statistics) == expected);
+            CHECK(ResultOf(streamed, place, false, options, statistics) == expected);
+          }
+        }
+      }
+    }
+  });
+}
+
+// What Validate says, which is the authority.
+template <class Args>
+bool IsValid(const Args& args, const simdnorm_options* options) {
+  Args valid;
+  CallOptions call;
+  bool empty = false;
+  return Validate(&args, options, &valid, &call, &empty) == SIMDNORM_OK && !empty;
+}
+
+template <class Args>
+void CheckTaken(Args args) {
+  constexpr int64_t kRows = 5, kCols = 24;
+  alignas(64) static float memory[4096];
+  std::mt19937 random(7);
+  int taken = 0;
+  const auto pick = [&](std::initializer_list<int64_t> values) { return *(values.begin() + random() % values.size()); };
+  for (int i = 0; i < 200000; ++i) {
+    args = {};
+    args.struct_size = sizeof(args);
+    args.epsilon = 1e-5f;
+    // Mostly apart, at times anywhere; a call is valid in most of its fields, and so it is each that decides.
+    const auto place = [&](int64_t usual, bool optional) -> float* {
+      if (optional && random() % 2 == 0) return nullptr;
+      if (random() % 8 != 0) return memory + usual;
+      if (random() % 16 == 0) return reinterpret_cast<float*>(~uintptr_t{63});
+      return reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(memory) + random() % 4096);
+    };
+    args.x = place(0, false);
+    args.y = random() % 4 == 0 ? const_cast<void*>(args.x) : place(1024, false);
+    args.rows = random() % 8 == 0 ? pick({-1, 0, 1, int64_t{1} << 40}) : kRows;
+    args.cols = random() % 8 == 0 ? pick({-1, 0, 1, 4097, int64_t{1} << 40}) : kCols;
+    args.x_row_stride = random() % 4 == 0 ? pick({-1, 1, 24, 25, int64_t{1} << 40}) : 0;
+    args.y_row_stride = random() % 4 == 0 ? pick({-1, 1, 24, 25, int64_t{1} << 40}) : 0;
+    args.scale = place(2048, true);
+    args.rstd = place(3072, true);
+    if constexpr (std::is_same_v<Args, simdnorm_layer_norm_args>) {
+      args.shift = place(2560, true);
+      args.mean = place(3584, true);
+    }
+    if (random() % 4 == 0) args.x_dtype = args.y_dtype = static_cast<simdnorm_dtype>(pick({0, 1, 2, 3, -1}));
+    if (random() % 32 == 0) args.y_dtype = SIMDNORM_BF16;
+    if (random() % 32 == 0) args.scale_dtype = SIMDNORM_F16;
+    if (random() % 32 == 0) args.epsilon = static_cast<float>(pick({-1, 0, 1})) * kInf;
+    if (random() % 32 == 0) args.struct_size -= 8;
+    if (random() % 16 == 0) reinterpret_cast<unsigned char*>(&args)[random() % sizeof(args)] ^= 1;
+    simdnorm_options options = {};
+    options.struct_size = sizeof(options);
+    if (random() % 32 == 0) options.max_threads = -1;
+    if (random() % 32 == 0) options.target = "none";
+    if (random() % 32 == 0) options.struct_size = 8;
+    PlainRows rows;
+    CallOptions call;
+    const simdnorm_options* given = random() % 2 == 0 ? &options : nullptr;
+    if (!TakePlainRows(&args, given, &rows, &call)) continue;
+    ++taken;
+    const bool valid = IsValid(args, given);
+    CHECK(valid);
+    if (!valid) return;
+  }
+  CHECK(taken > 10000);
+}
+
+TEST_CASE("plain rows: nothing is taken that is not valid") {
+  CheckTaken(simdnorm_layer_norm_args());
+  CheckTaken(simdnorm_rms_norm_args());
+}
+
+}  // namespace
+}  // namespace simdnorm_test
