@@ -200,11 +200,12 @@ struct SequenceNorm {
   bool streams;             // y is written past the caches
   void Classify(int64_t sequences) {
     x_is_h = !residual_before && !bias && !round_h;
-    y_is_write_only = !residual && !gate && validity.All();
+    y_is_write_only = (!residual || residual_before) && !gate && validity.All();
     bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && (!residual || residual_before);
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
-    streams = plain && y.data != x.data && WritesPastCaches(Bytes(y.dtype, sequences * Elements()));
+    streams = bare && y_is_write_only && y.data != x.data && y.data != residual.data &&
+              WritesPastCaches(Bytes(y.dtype, sequences * Elements()));
   }
 
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }

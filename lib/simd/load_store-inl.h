@@ -313,26 +313,30 @@ HWY_NOINLINE inline void WidenSpan(const void* from, simdnorm_dtype dtype, float
 // NaN would take a comparison and a choice for each vector, and is so seldom that a sum over all of them is looked at instead.
 // If the sum is NaN, the span is narrowed again with care.
 template <class To>
-HWY_INLINE void NarrowSpanTo(const float* HWY_RESTRICT from, To* HWY_RESTRICT to, int64_t n) {
+HWY_INLINE void NarrowSpanTo(const float* HWY_RESTRICT from, To* HWY_RESTRICT to, int64_t n, bool streams) {
   const StripTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
   int64_t done = 0;
   for (; done + 2 * lanes <= n; done += 2 * lanes) {
     const auto v0 = LoadElements(d, from + done), v1 = LoadElements(d, from + done + lanes);
-    StorePair(v0, v1, d, to + done);
+    StorePair(v0, v1, d, to + done, streams);
     sum0 = hn::Add(sum0, v0);
     sum1 = hn::Add(sum1, v1);
   }
   const bool has_nan = !hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1)));
   // What is left, and at least a vector of it if there is one.
-  const int64_t again = HWY_UNLIKELY(has_nan) ? 0 : HWY_MIN(done, HWY_MAX(n - lanes, 0));
+  const int64_t again = HWY_UNLIKELY(has_nan) ? 0 : done == n ? n : HWY_MIN(done, HWY_MAX(n - lanes, 0));
   if (again < n) ConvertSpan<true>(from + again, to + again, n - again);
 }
 
-// to[i] = from[i] rounded to nearest even, NaN the quiet NaN 0x7FC00000, 0x7FC0 or 0x7E00. The spans do not overlap.
-HWY_NOINLINE inline void NarrowSpan(const float* from, void* to, simdnorm_dtype dtype, int64_t n) {
-  WithElementType(dtype, [&](auto element) HWY_ATTR { NarrowSpanTo(from, static_cast<decltype(element)*>(to), n); });
+// to[i] = from[i] rounded to nearest even, NaN the quiet NaN 0x7FC00000, 0x7FC0 or 0x7E00. The spans do not overlap. With
+// `streams` past the caches, if `to` begins with a cache line.
+HWY_NOINLINE inline void NarrowSpan(const float* from, void* to, simdnorm_dtype dtype, int64_t n, bool streams = false) {
+  WithElementType(dtype, [&](auto element) HWY_ATTR {
+    auto* elements = static_cast<decltype(element)*>(to);
+    NarrowSpanTo(from, elements, n, streams && ElementsToLine(elements) == 0);
+  });
 }
 
 // sum[i] = a[i] + b[i]; sum may be a, and so the last vector, which overlaps the one before it, is added up first.

@@ -195,8 +195,12 @@ HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t stride, int6
   const size_t strips = static_cast<size_t>(length) / kStrip, ragged = static_cast<size_t>(length) % kStrip;
   for (int64_t item = 0; item < count; ++item, x += stride, mean += kStrip, m2 += kStrip) {
     const OnePivot<T> pivot = {pivots[item]};
-    for (size_t i = 0; i < strips; i += kPass) {
-      AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), pivot, mean, m2);
+    if (hn::Lanes(d) == kStrip) {
+      if (strips != 0) AddStrips<kCentred, true>(d, x, kStrip, kStrip, 0, strips, pivot, mean, m2);
+    } else {
+      for (size_t i = 0; i < strips; i += kPass) {
+        AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), pivot, mean, m2);
+      }
     }
     if (ragged == 0) continue;
     if (strips == 0) {  // lanes that the strip does not reach
@@ -364,15 +368,17 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
     norm.offset[first + i] = low == 0 ? 0.0f : static_cast<float>(-low * rstd[i]);  // no 0 * Inf
     norm.rstd[first + i] = static_cast<float>(rstd[i]);
   }
-  bool any_in_double = false;
-  for (int64_t i = 0; i < items; ++i) {
+  const auto asks = [&](int64_t i) {
+    if (sizeof(T) == sizeof(double)) return rstd[i] == rstd[i];
     const bool trusted = FitsFloat(variance[i], epsilon) & ((variance[i] >= 0x1p-126) | (moments.mean[i] == 0)) &
                          (moments.mean[i] * moments.mean[i] <= 64 * variance[i]);
-    const bool in_double = sizeof(T) == sizeof(double) ? rstd[i] == rstd[i] : !trusted;
-    norm.in_double[first + i] = in_double;
-    any_in_double |= in_double;
-  }
-  return any_in_double;
+    return !trusted;
+  };
+  int64_t any = 0;  // as wide as the numbers that are compared
+  for (int64_t i = 0; i < items; ++i) any |= asks(i) ? 1 : 0;
+  for (int64_t i = 0; i < items; ++i) norm.in_double[first + i] = false;
+  for (int64_t i = 0; any != 0 && i < items; ++i) norm.in_double[first + i] = asks(i);
+  return any != 0;
 }
 
 // The normalizers of items without values.

@@ -168,25 +168,42 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 
 // ---- Writes.
 
+// Of a channel that is normalized by `centre`.
+template <class T>
+HWY_INLINE ChannelCentre<T> ChannelCentreOf(const SequenceNorm& norm, int64_t channel, const Centre<T>& centre) {
+  return {centre, ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, channel, 1),
+          ParameterAt(norm.shift, norm.scale_dtype, 0, channel, 0)};
+}
+
 // Normalizes n elements from `start` on of a plane, from src to dst, each channel with its own scale and shift.
 template <class T>
-HWY_INLINE void WriteChannels(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
-                              const Span& src, void* dst, simdnorm_dtype dst_dtype, const Centre<T>& centre) {
-  const bool streams = norm.streams;
-  if (norm.planes_are_samples) {
-    return WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-      WriteChannel(d, x, y, n, centre, ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, sequence, 1),
-                   ParameterAt(norm.shift, norm.scale_dtype, 0, sequence, 0), streams);
-    });
-  }
-  const int64_t first = norm.Channel(sequence, plane, start);
-  const int64_t in_first = HWY_MIN(n, norm.spatial - start % norm.spatial);
+HWY_INLINE void WriteChannelsOfPlane(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
+                                     const Span& src, void* dst, simdnorm_dtype dst_dtype, const Centre<T>& centre,
+                                     bool streams) {
+  int64_t channel = norm.Channel(sequence, plane, start),
+          left = norm.planes_are_samples ? n : norm.spatial - start % norm.spatial;
   WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-    int64_t channel = first, length = in_first;
-    for (int64_t i = 0; i < n; i += length, length = HWY_MIN(n - i, norm.spatial), ++channel) {
-      WriteChannel(d, x + i, y + i, length, centre, ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, channel, 1),
-                   ParameterAt(norm.shift, norm.scale_dtype, 0, channel, 0), streams);
+    ChannelCentre<T> channels[kItems];
+    for (int64_t i = 0; i < n;) {
+      // What is left of a channel, or several that are whole.
+      const int64_t length = HWY_MIN(n - i, left);
+      const int64_t count = left == norm.spatial ? HWY_MAX(1, HWY_MIN(kItems, (n - i) / length)) : 1;
+      for (int64_t c = 0; c < count; ++c) channels[c] = ChannelCentreOf(norm, channel + c, centre);
+      WriteChannels(d, x + i, length, y + i, length, length, count, channels, 1, streams);
+      i += length * count, channel += count, left = norm.spatial;
     }
+  });
+}
+
+// Normalizes `count` runs of a channel, or of neighbouring channels, that go from x to y at a stroke: from plane `plane` of a
+// sequence on, x_stride and y_stride apart.
+template <class T>
+HWY_INLINE void WritePlanes(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t x_stride, int64_t y_stride,
+                            int64_t count, const ChannelCentre<T>* channels, int64_t next) {
+  const Span x = {norm.x.At(norm.Offset(norm.x, sequence, plane)), norm.x.dtype};
+  void* y = norm.y.At(norm.Offset(norm.y, sequence, plane));
+  WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
+    WriteChannels(d, from, x_stride, to, y_stride, norm.length, count, channels, next, norm.streams);
   });
 }
 
@@ -217,14 +234,14 @@ HWY_INLINE Parameters ParametersOf(const SequenceNorm& norm, int64_t sequence, i
 }
 
 // From n <= kPiece values of h to what goes to y but for its dtype. `parameters` are null or those of the sequence from its
-// first position on.
+// first position on. With `streams` past the caches.
 template <class T, bool kCentred>
 HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
                                const Centre<T>& centre, const Parameters* parameters, const Span& src, void* dst,
-                               simdnorm_dtype dst_dtype) {
+                               simdnorm_dtype dst_dtype, bool streams) {
   alignas(64) float scale_buffer[kPiece], shift_buffer[kPiece];
   if (norm.channel_by_channel) {
-    if constexpr (kCentred) WriteChannels(norm, sequence, plane, start, n, src, dst, dst_dtype, centre);
+    if constexpr (kCentred) WriteChannelsOfPlane(norm, sequence, plane, start, n, src, dst, dst_dtype, centre, streams);
   } else {
     Parameters here = {scale_buffer, shift_buffer};
     if (norm.by_channel) {
@@ -235,7 +252,7 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
       here = ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer);
     }
     WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre<T>{centre}, here.scale, here.shift, false);
+      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre<T>{centre}, here.scale, here.shift, streams);
     });
   }
   if (norm.bare) return;
@@ -299,11 +316,12 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
     }
     const auto store_h = [&] {
       if (!norm.h || max_abs) return;
-      NarrowSpan(static_cast<const float*>(src.data), norm.h.At(norm.Offset(norm.h, sequence, plane) + at), norm.h.dtype, n);
+      NarrowSpan(static_cast<const float*>(src.data), norm.h.At(norm.Offset(norm.h, sequence, plane) + at), norm.h.dtype, n,
+                 norm.streams && norm.h.data != norm.x.data && norm.h.data != norm.residual.data);
     };
     // Before y, where that may lie on x; else after all is read, as h may lie on the residual.
     if (at_y) store_h();
-    ComputePiece<T, kCentred>(norm, sequence, plane, at, n, centre, parameters, src, dst, dst_dtype);
+    ComputePiece<T, kCentred>(norm, sequence, plane, at, n, centre, parameters, src, dst, dst_dtype, at_y && norm.streams);
     if (!at_y) store_h();
     if (max_abs) {
       *max_abs = MaxAbsBits(results, n, *max_abs);
@@ -324,7 +342,8 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
   const Span x = {norm.x.At(norm.Offset(norm.x, sequence, plane) + start), norm.x.dtype};
   void* y = norm.y.At(norm.Offset(norm.y, sequence, plane) + start);
   if (norm.by_channel) {
-    if constexpr (kCentred) WriteChannels(norm, sequence, plane, start, length, x, y, norm.y.dtype, centre);
+    if constexpr (kCentred)
+      WriteChannelsOfPlane(norm, sequence, plane, start, length, x, y, norm.y.dtype, centre, norm.streams);
   } else {
     const float* scale = parameters->scale ? parameters->scale + start : nullptr;
     const float* shift = parameters->shift ? parameters->shift + start : nullptr;
@@ -339,6 +358,10 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
 template <class T, bool kCentred>
 HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, const Centre<T>& centre,
                             const Parameters* parameters, const View* view, int64_t i) {
+  if (norm.plain && norm.planes_are_samples && norm.length <= kChunkElements && WritesFrom<T>(norm.x.dtype, norm.y.dtype)) {
+    const ChannelCentre<T> channel = ChannelCentreOf(norm, sequence, centre);
+    return WritePlanes(norm, sequence, begin, norm.x.plane_stride, norm.y.plane_stride, end - begin, &channel, 0);
+  }
   float quant_scale = 0;
   if (norm.epilogue.quant_scales) {
     uint32_t max_abs = 0;
@@ -402,6 +425,15 @@ HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_st
 }
 
 // ---- Kernels.
+
+// Asks for the first bytes of `elements` elements that come next, before what is there is written: the processor's own
+// prefetching stops where a page of memory ends, and memory would be idle while writes and the next moments take turns.
+// Measured: 2 KiB are best; 4 KiB are as good for short rows, 16 KiB push out what is being written.
+HWY_INLINE void Prefetch(const Span& x, int64_t elements) {
+  constexpr int64_t kMost = 2048;
+  const auto* bytes = static_cast<const unsigned char*>(x.data);
+  for (int64_t i = 0, n = HWY_MIN(kMost, Bytes(x.dtype, elements)); i < n; i += 64) hwy::Prefetch(bytes + i);
+}
 
 // How many of the sequences [first, end) are padding, up to the first that is not.
 HWY_INLINE int64_t PaddedFrom(const SequenceNorm& norm, int64_t first, int64_t end) {
@@ -483,6 +515,11 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
       }
     }
     SaveStatistics(norm.outputs, first, count, values, normalizers);
+    const int64_t next = first + count, then = HWY_MIN(batch, end - next) * elements;
+    if (short_enough && norm.planes == 1 && then > 0) {
+      Prefetch({norm.x.At(norm.Offset(norm.x, next, 0)), norm.x.dtype}, then);
+      if (norm.residual) Prefetch({norm.residual.At(norm.Offset(norm.residual, next, 0)), norm.residual.dtype}, then);
+    }
     const Parameters* of_first = parameters.Of(first);
     if (HWY_LIKELY(runs_of_plain && short_enough && of_first && !any_in_double)) {
       WriteRuns<kCentred>(view.base, view.stride, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.stride, norm.y.dtype,
@@ -495,9 +532,10 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   }
 }
 
-// Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes.
+// Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes. `then`: how many
+// elements of x are to come.
 template <bool kCentred>
-HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t count) {
+HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t count, int64_t then) {
   Normalizers normalizers;
   const Span x = Span{rows.x, rows.dtype}.From(first * rows.x_stride);
   if (HWY_UNLIKELY(NormalizersOfRuns<kCentred>(x, rows.x_stride, rows.cols, count, rows.epsilon, normalizers))) {
@@ -507,6 +545,7 @@ HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t coun
   if (rows.mean || rows.rstd) {
     SaveStatistics({rows.mean, rows.rstd, nullptr, nullptr, 0, false}, first, count, rows.cols, normalizers);
   }
+  Prefetch(x.From(count * rows.x_stride), then);
   void* y = static_cast<unsigned char*>(rows.y) + Bytes(rows.dtype, first * rows.y_stride);
   WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, {rows.scale, rows.shift},
                       rows.streams);
@@ -517,9 +556,12 @@ template <bool kCentred>
 void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const PlainRows& rows = *static_cast<const PlainRows*>(args);
   const StreamFence fence(rows.streams);
-  if (end - begin == 1) return NormalizeRows<kCentred>(rows, begin, 1);
+  if (end - begin == 1) return NormalizeRows<kCentred>(rows, begin, 1, 0);
   const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols);
-  for (int64_t first = begin; first < end; first += batch) NormalizeRows<kCentred>(rows, first, HWY_MIN(batch, end - first));
+  for (int64_t first = begin, next; first < end; first = next) {
+    next = HWY_MIN(first + batch, end);
+    NormalizeRows<kCentred>(rows, first, next - first, HWY_MIN(batch, end - next) * rows.cols);
+  }
 }
 
 // Kernel of a SharedSequences: unit u is group u % groups of its sequence u / groups.
@@ -596,16 +638,31 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const SequenceNorm& norm = *static_cast<const SequenceNorm*>(args);
   const int64_t chunks = norm.ChunksPerPlane();
   const StreamFence fence(norm.streams);
+  const bool whole_planes = norm.plain && chunks == 1 && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
   int64_t sample = begin / chunks / norm.groups, channel = begin / chunks % norm.groups;
   for (int64_t unit = begin; unit < end;) {
-    // As much of the plane at once as is in the range.
-    const int64_t first = (sample * norm.groups + channel) * chunks, next = HWY_MIN(end, first + chunks);
-    const int64_t start = (unit - first) * kChunkElements;
-    const int64_t length = HWY_MIN((next - first) * kChunkElements, norm.length) - start;
-    const Centre<float> centre = {norm.mean[channel], 0, GivenRstd(norm.variance[channel], norm.epsilon)};
-    WriteSpan<float, true>(norm, channel, sample, start, length, centre, nullptr, nullptr, 0);
-    unit = next;
-    if (++channel == norm.groups) channel = 0, ++sample;
+    // Up to 16 channels of a sample.
+    const int64_t first = (sample * norm.groups + channel) * chunks;
+    const int64_t count = HWY_MIN(HWY_MIN(kItems, norm.groups - channel), (end - first + chunks - 1) / chunks);
+    ChannelCentre<float> channels[kItems];
+    float rstd[kItems];
+    for (int64_t i = 0; i < count; ++i) rstd[i] = GivenRstd(norm.variance[channel + i], norm.epsilon);
+    for (int64_t i = 0; i < count; ++i) {
+      channels[i] = ChannelCentreOf<float>(norm, channel + i, {norm.mean[channel + i], 0, rstd[i]});
+    }
+    if (HWY_LIKELY(whole_planes)) {
+      WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, channels, 1);
+      unit += count;
+    }
+    for (int64_t i = 0; !whole_planes && i < count; ++i) {
+      // As much of the plane at once as is in the range.
+      const int64_t plane = first + i * chunks, next = HWY_MIN(end, plane + chunks), start = (unit - plane) * kChunkElements;
+      const int64_t length = HWY_MIN((next - plane) * kChunkElements, norm.length) - start;
+      WriteSpan<float, true>(norm, channel + i, sample, start, length, channels[i].centre, nullptr, nullptr, 0);
+      unit = next;
+    }
+    channel += count;
+    if (channel == norm.groups) channel = 0, ++sample;
   }
 }
 

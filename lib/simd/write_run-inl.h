@@ -159,10 +159,21 @@ HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64
   write(Absent(), Absent());
 }
 
+// What normalizes a run with one scale and one shift.
+template <class T>
+struct ChannelCentre {
+  Centre<T> centre;
+  float scale, shift;
+};
+
+// The same for `count` runs, x_stride and y_stride elements apart, with parameters for each run: run i by channels[i * next].
 template <class D, class TX, class TY>
-HWY_NOINLINE void WriteChannel(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, float scale,
-                               float shift, bool streams) {
-  WriteRun<true>(d, x, y, length, centre, PerRun{scale}, PerRun{shift}, streams);
+HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
+                                const ChannelCentre<hn::TFromD<D>>* channels, int64_t next, bool streams) {
+  for (int64_t i = 0; i < count; ++i, channels += next) {
+    WriteRun<true>(d, x + i * x_stride, y + i * y_stride, length, channels->centre, PerRun{channels->scale},
+                   PerRun{channels->shift}, streams);
+  }
 }
 
 // Whether WriteRun goes from one dtype to the other by itself, with arithmetic in T. In double, which is rare, all is staged;
