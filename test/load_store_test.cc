@@ -177,7 +177,7 @@ TEST_CASE("all of bf16 and f16 is widened exactly, and narrowed to what it was")
       // Spans as short as kernels have them: one NaN has its whole span narrowed another way.
       constexpr int64_t kSpan = 512;
       for (int64_t i = 0; i < size; i += kSpan) {
-        HWY_DISPATCH_TABLE(NarrowSpan)[index](wide.data() + i, again.data() + i, dtype, kSpan);
+        HWY_DISPATCH_TABLE(NarrowSpan)[index](wide.data() + i, again.data() + i, dtype, kSpan, false);
       }
       size_t wrong_wide = 0, wrong_scalars = 0, wrong_again = 0;
       for (int64_t i = 0; i < size; ++i) {
@@ -243,7 +243,7 @@ void CheckNarrow(const std::vector<float>& values) {
         for (const bool with_nan : {false, true}) {
           span.assign(from, from + size);
           if (with_nan) span[0] = FloatOf(0xFF800001u);
-          HWY_DISPATCH_TABLE(NarrowSpan)[index](span.data(), narrow.data(), dtype, static_cast<int64_t>(size));
+          HWY_DISPATCH_TABLE(NarrowSpan)[index](span.data(), narrow.data(), dtype, static_cast<int64_t>(size), false);
           for (size_t i = 0; i < size; ++i) {
             const uint32_t bits = with_nan && i == 0 ? NarrowBits(NAN, dtype) : expected[begin + i];
             if (ElementBits(narrow.data(), dtype, static_cast<int64_t>(i)) == bits) continue;
@@ -290,9 +290,9 @@ TEST_CASE("numbers are narrowed to what is written here") {
       std::fill(std::begin(from), std::end(from), FloatOf(row.from));
       CAPTURE(row.from);
       uint16_t to[20];
-      HWY_DISPATCH_TABLE(NarrowSpan)[index](from, to, SIMDNORM_BF16, 20);
+      HWY_DISPATCH_TABLE(NarrowSpan)[index](from, to, SIMDNORM_BF16, 20, false);
       for (const uint16_t bits : to) CHECK(bits == row.bf16);
-      HWY_DISPATCH_TABLE(NarrowSpan)[index](from, to, SIMDNORM_F16, 20);
+      HWY_DISPATCH_TABLE(NarrowSpan)[index](from, to, SIMDNORM_F16, 20, false);
       for (const uint16_t bits : to) CHECK(bits == row.f16);
     }
   });
@@ -328,7 +328,7 @@ TEST_CASE("spans of any length are converted and added, and nothing around them 
           CHECK(sum.OutsideIsUntouched());
           CHECK(a.OutsideIsUntouched());
 
-          HWY_DISPATCH_TABLE(NarrowSpan)[index](sum.data(), narrow.raw(), dtype, n);
+          HWY_DISPATCH_TABLE(NarrowSpan)[index](sum.data(), narrow.raw(), dtype, n, false);
           for (int64_t i = 0; i < n; ++i) CHECK(ElementBits(narrow.raw(), dtype, i) == NarrowBits(sum[i], dtype));
           CHECK(narrow.OutsideIsUntouched());
         }
@@ -351,7 +351,7 @@ TEST_CASE("a NaN or Inf anywhere in a span changes no other element") {
             for (int64_t i = 0; i < n; ++i) from[i] = SpanValue(i);
             memcpy(from + at, &special, sizeof(special));
             uint32_t narrow[70];
-            HWY_DISPATCH_TABLE(NarrowSpan)[index](from, narrow, dtype, n);
+            HWY_DISPATCH_TABLE(NarrowSpan)[index](from, narrow, dtype, n, false);
             for (int64_t i = 0; i < n; ++i) CHECK(ElementBits(narrow, dtype, i) == NarrowBits(from[i], dtype));
             HWY_DISPATCH_TABLE(AddSpan)[index](from, narrow, dtype, sum, n);
             for (int64_t i = 0; i < n; ++i) CHECK(SameOrBothNaN(sum[i], from[i] + GetElement(narrow, dtype, i)));

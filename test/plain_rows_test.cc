@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "all_targets.h"
+#include "channel_tensor.h"
 #include "dtypes.h"
 #include "sequences.h"
 #include "target.h"
@@ -94,6 +95,66 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
       }
     }
   });
+}
+
+// y and, behind it, h of sequences, each with gaps that nobody writes to.
+std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, int64_t size, bool streams) {
+  std::vector<uint32_t> outputs(static_cast<size_t>(2 * size) + 16, 0xABCDABCDu);
+  const int64_t line = static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(outputs.data()) % 64) % 64 / 4);
+  norm.y.data = outputs.data() + line;
+  if (norm.residual_before) norm.h.data = outputs.data() + line + size;
+  norm.Classify(sequences);
+  norm.streams = streams;
+  if (norm.mean) {
+    RunGivenSequences(CallOptions(), norm);
+  } else {
+    RunSequences(CallOptions(), Statistics::kMeanAndVariance, norm, sequences);
+  }
+  return {outputs.begin() + line, outputs.begin() + line + 2 * size};
+}
+
+TEST_CASE("sequences: the same bits past the caches or not") {
+  std::mt19937 random(3);
+  std::vector<float> x(120000), residual(120000), scale(9000), shift(9000), mean(16), variance(16, 1.5f);
+  for (std::vector<float>* v : {&x, &residual, &scale, &shift, &mean}) {
+    for (float& value : *v) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
+  }
+  x[7] = kInf;  // a sequence of NaN, where statistics are its own
+  const auto check = [&](const simdnorm::SequenceNorm& norm, int64_t sequences, int64_t size) {
+    CHECK(OutputsOf(norm, sequences, size, true) == OutputsOf(norm, sequences, size, false));
+  };
+  for (const int64_t cols : {5, 48, 700, 8500}) {
+    CAPTURE(cols);
+    for (const int64_t stride : {cols, (cols + 15) / 16 * 16, cols + 1}) {
+      PlainRows rows = {x.data(),     nullptr, 13,      cols,         cols,  stride, scale.data(),
+                        shift.data(), nullptr, nullptr, SIMDNORM_F32, 1e-5f, false};
+      simdnorm::SequenceNorm norm = rows.AsSequences();
+      check(norm, rows.rows, rows.rows * stride);
+      norm.residual = {residual.data(), SIMDNORM_F32, cols, 0, 0};
+      norm.h = {nullptr, SIMDNORM_F32, stride, 0, 0};
+      norm.residual_before = true;
+      check(norm, rows.rows, rows.rows * stride);
+    }
+  }
+  for (const int64_t spatial : {1, 31, 49, 64, 600}) {
+    for (const bool of_each_sample : {false, true}) {
+      CAPTURE(spatial);
+      CAPTURE(of_each_sample);
+      simdnorm_group_norm_args args = {};
+      args.x = x.data();
+      args.epsilon = 1e-5f;
+      args.batch = 5, args.channels = 12, args.spatial = spatial;
+      args.scale = scale.data();
+      args.shift = shift.data();
+      simdnorm::SequenceNorm norm = simdnorm::PlanesOf(args, of_each_sample ? 3 : 1, of_each_sample);
+      const int64_t sequences = of_each_sample ? args.batch * norm.groups : args.channels, size = 60 * spatial;
+      check(norm, sequences, size);
+      if (of_each_sample) continue;
+      norm.mean = mean.data();
+      norm.variance = variance.data();
+      check(norm, sequences, size);
+    }
+  }
 }
 
 // What Validate says, which is the authority.
