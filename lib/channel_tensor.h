@@ -66,6 +66,7 @@ ChannelNorm RowsOf(const Args& args, int64_t block, bool of_each_sample) {
   norm.total_channels = args.channels;
   norm.channels_per_group = 1;
   norm.first_channel_stride = norm.first_statistic_stride = of_each_sample ? 0 : width;
+  norm.streams = args.y != args.x && WritesPastCaches(Bytes(args.y_dtype, args.batch * sample));
   return norm;
 }
 

@@ -33,14 +33,18 @@ HWY_EXPORT(GivenChannelKernel);
 
 namespace {
 
-// Shares the row chunks of some channels after the other. Not inline: its frame is not for calls that share nothing.
-HWY_NOINLINE void RunShared(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm) {
-  MomentsOf<kItems> moments[kMaxGroups * kSharedTileStrips];
-  Normalizers normalizers[kSharedTileStrips];
-  constexpr int64_t kSharedTile = kSharedTileStrips * kItems;
-  const int64_t channels = norm.Channels(0), rows = norm.Rows(), groups = norm.Chunks(rows).groups;
-  for (int64_t first = 0; first < channels; first += kSharedTile) {
-    const int64_t count = std::min(kSharedTile, channels - first);
+// The bytes of a row that a task writes, below which it better writes whole rows: where tasks take parts of a row, one's
+// processor fetches what another is about to write.
+constexpr int64_t kLeastRowBytes = 2048;
+
+// Finds the normalizers of channels [first, end) by sharing row chunks, some strips after the other. Not inline: a large frame.
+HWY_NOINLINE void ShareChunks(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm, int64_t first,
+                              int64_t end, Normalizers* normalizers) {
+  MomentsOf<kItems> moments[kMaxGroups * kSharedStrips];
+  constexpr int64_t kStep = kSharedStrips * kItems;
+  const int64_t rows = norm.Rows(), groups = norm.Chunks(rows).groups;
+  for (; first < end; first += kStep, normalizers += kSharedStrips) {
+    const int64_t count = std::min(kStep, end - first);
     SharedChannels shared = {&norm, first, count, moments, normalizers, false};
     const auto gather = [&] {
       ParallelFor(executor, groups, rows / groups * count, kernels.moments, &shared);
@@ -50,6 +54,22 @@ HWY_NOINLINE void RunShared(const Executor& executor, const ChannelKernels& kern
     for (int64_t c = 0; c < count; ++c) shared.in_double |= normalizers[c / kItems].in_double[c % kItems];
     if (shared.in_double) gather();
     ParallelFor(executor, 1, count, kernels.save, &shared);
+  }
+}
+
+// Shares the one problem there is: by channels or, with `chunks`, by row chunks while statistics are gathered, then by rows.
+// Not inline: its frame is not for calls that share nothing.
+HWY_NOINLINE void RunShared(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm, bool chunks) {
+  Normalizers normalizers[kTileStrips];
+  const int64_t unit = UnitChannels(norm), step = kTile / unit * unit, channels = norm.Channels(0), rows = norm.Rows();
+  for (int64_t first = 0; first < channels; first += step) {
+    const int64_t count = std::min(step, channels - first);
+    SharedChannels shared = {&norm, first, count, nullptr, normalizers, false};
+    if (chunks) {
+      ShareChunks(executor, kernels, norm, first, first + count, normalizers);
+    } else {
+      ParallelFor(executor, (count + unit - 1) / unit, rows * unit, kernels.normalizers, &shared);
+    }
     ParallelFor(executor, rows, count, kernels.write, &shared);
   }
 }
@@ -61,9 +81,10 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
                                      ? HWY_DISPATCH_TABLE(MeanSquareChannelKernels)[options.target_index]()
                                      : HWY_DISPATCH_TABLE(CentredChannelKernels)[options.target_index]();
   const int64_t units = norm.outer * UnitsPerOuter(norm), rows = norm.Rows();
-  const bool shareable = norm.outer == 1 && norm.channels_per_group == 1 && norm.validity.All();
-  if (shareable && norm.Chunks(rows).groups > 1 && units < NumThreads(options.executor)) {
-    RunShared(options.executor, kernels, norm);
+  const int64_t threads = norm.outer == 1 && norm.channels_per_group <= kTile ? NumThreads(options.executor) : 1;
+  const bool chunks = units < threads && norm.channels_per_group == 1 && norm.validity.All() && norm.Chunks(rows).groups > 1;
+  if (threads > 1 && (chunks || Bytes(norm.y.dtype, norm.channels) < threads * kLeastRowBytes)) {
+    RunShared(options.executor, kernels, norm, chunks);
   } else {
     ParallelFor(options.executor, units, rows * UnitChannels(norm), kernels.normalize, &norm);
   }

@@ -9,23 +9,24 @@ namespace simdnorm {
 
 struct CallOptions;
 
-constexpr int64_t kSharedTileStrips = 2;  // strips of channels whose groups' moments are kept at a time
+constexpr int64_t kSharedStrips = 2;  // strips of channels whose groups' moments are kept at a time
 
 // The kernels for a CPU target.
 struct ChannelKernels {
-  Kernel normalize;  // of a ChannelNorm; unit: UnitChannels channels. The others: of a SharedChannels
-  Kernel moments;    // unit: a group of row chunks
-  Kernel finish;     // one unit
-  Kernel save;       // one unit
-  Kernel write;      // unit: a row
+  Kernel normalize;    // of a ChannelNorm; unit: UnitChannels channels. The others: of a SharedChannels
+  Kernel normalizers;  // unit: UnitChannels channels
+  Kernel moments;      // unit: a group of row chunks; of at most kSharedStrips strips, as finish and save
+  Kernel finish;       // one unit
+  Kernel save;         // one unit
+  Kernel write;        // unit: a row
 };
 
-// Some channels of the one problem there is, whose groups of row chunks are shared among threads.
+// Some channels of the one problem there is, at most kTile, whose rows are shared among threads.
 struct SharedChannels {
   const ChannelNorm* norm;
-  int64_t first, count;        // count <= kSharedTileStrips * kItems
-  MomentsOf<kItems>* moments;  // [groups][kSharedTileStrips]
-  Normalizers* normalizers;    // [kSharedTileStrips]
+  int64_t first, count;
+  MomentsOf<kItems>* moments;  // [groups][kSharedStrips]
+  Normalizers* normalizers;    // of each strip
   bool in_double;              // gather again in double, for those channels whose normalizer says so
 };
 

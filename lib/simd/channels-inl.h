@@ -14,6 +14,7 @@
 #include "channels.h"
 #include "simd/moments-inl.h"
 #include "simd/stage-inl.h"
+#include "simd/write_run-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
@@ -34,11 +35,6 @@ struct Tile {
 template <class Visit>
 HWY_INLINE void ForEachTile(int64_t outer, int64_t begin, int64_t end, const Visit& visit) {
   for (int64_t first = begin; first < end; first += kTile) visit(Tile{outer, first, HWY_MIN(kTile, end - first)});
-}
-
-// The lanes of a ragged strip that are no channels are worked on and not stored: so that they are not just anything.
-HWY_INLINE void ZeroRaggedStrip(const Tile& tile, Normalizers* normalizers) {
-  if (tile.count % kItems != 0) normalizers[tile.Strips() - 1] = Normalizers();
 }
 
 // ---- Rows: which count, and where they lie.
@@ -94,9 +90,9 @@ class RowCursor {
   int64_t sample_ = 0, row_ = 0;
 };
 
-// Values of a tile, row by row, as f32.
+// Values of a tile, row by row.
 struct RowValues {
-  const float* values;
+  Span first;
   int64_t stride;
 };
 
@@ -109,14 +105,25 @@ HWY_NOINLINE inline float* StageRows(const InputTensor& tensor, int64_t offset, 
   return stage;
 }
 
-// The cursor's next `rows` rows: where they are, if they are f32 in regular distance; else in the stage.
+// Whether elements of a tile are loaded and stored where they lie: f32, and 16 bits in whole strips, since parts of vectors
+// cost more than to stage them. (In double, which is rare, only f32.)
+HWY_INLINE bool InPlace(const Tile& tile, simdnorm_dtype dtype) {
+  return dtype == SIMDNORM_F32 || (IsFloat(dtype) && tile.count % kItems == 0);
+}
+template <class T>
+HWY_INLINE bool LoadsFrom(const Tile& tile, simdnorm_dtype dtype) {
+  return sizeof(T) == sizeof(float) ? InPlace(tile, dtype) : dtype == SIMDNORM_F32;
+}
+
+// The cursor's next `rows` rows: where they are, if they are in regular distance and T loads them; else in the stage.
+template <class T>
 HWY_INLINE RowValues SourceRows(const ChannelNorm& norm, const Tile& tile, RowCursor& cursor, int64_t rows, float* stage) {
   int64_t sample, row, n = cursor.Next(rows, &sample, &row);
   int64_t offset = RowOffset(norm.x, tile, sample, row);
-  if (HWY_LIKELY(n == rows && norm.XIsDirect())) return {static_cast<const float*>(norm.x.data) + offset, norm.x.stride};
+  if (HWY_LIKELY(n == rows && LoadsFrom<T>(tile, norm.x.dtype))) return {{norm.x.At(offset), norm.x.dtype}, norm.x.stride};
   for (float* end = stage;;) {
     end = StageRows(norm.x, offset, tile.count, n, end);
-    if ((rows -= n) == 0) return {stage, tile.count};
+    if ((rows -= n) == 0) return {{stage, SIMDNORM_F32}, tile.count};
     n = cursor.Next(rows, &sample, &row);
     offset = RowOffset(norm.x, tile, sample, row);
   }
@@ -147,28 +154,34 @@ HWY_NOINLINE void FindPivots(const ChannelNorm& norm, const Tile& tile, int64_t 
   }
 }
 
-template <bool kCentred, class T>
-HWY_INLINE void AddRows(const RowValues& x, int64_t strip, int64_t valid, int64_t before, int64_t count,
-                        const TilePivots<T>& pivots, LaneMoments<T>& state) {
+// Adds rows to the moments of the tile's strips. Not inline, since there is one for each dtype.
+template <bool kCentred, class TX, class T>
+HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t before, int64_t count,
+                          const TilePivots<T>& pivots, LaneMoments<T>* strips) {
   const StripTag<T> d;
-  const float* values = x.values + strip * kItems;
-  const PivotsOfLanes<T> of_strip = {pivots.of + strip * kItems};
-  const size_t lanes = static_cast<size_t>(valid), seen = static_cast<size_t>(before), rows = static_cast<size_t>(count);
-  if (valid == kItems) {
-    AddStrips<kCentred, true>(d, values, x.stride, lanes, seen, rows, of_strip, state.mean, state.m2);
-  } else {
-    AddStrips<kCentred, false>(d, values, x.stride, lanes, seen, rows, of_strip, state.mean, state.m2);
+  const size_t seen = static_cast<size_t>(before), rows = static_cast<size_t>(count);
+  int64_t s = 0;
+  for (; s < tile.count / kItems; ++s, x += kItems) {
+    const PivotsOfLanes<T> of_strip = {pivots.of + s * kItems};
+    AddStrips<kCentred, true>(d, x, stride, kStrip, seen, rows, of_strip, strips[s].mean, strips[s].m2);
+  }
+  if (s < tile.Strips()) {
+    const PivotsOfLanes<T> of_strip = {pivots.of + s * kItems};
+    const size_t valid = static_cast<size_t>(tile.Valid(s));
+    AddStrips<kCentred, false>(d, x, stride, valid, seen, rows, of_strip, strips[s].mean, strips[s].m2);
   }
 }
 
-// Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments).
+// Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments). Not
+// inline: a large frame.
 template <class T, bool kCentred, class Emit>
-HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
-                               int64_t begin, int64_t end, const Emit& emit) {
-  // So many rows at a time that they are still in L1 for the tile's last strip: 32 KiB, or the stage.
-  constexpr int64_t kTileStage = 2 * kBlock * kTile;
-  const bool direct = norm.XIsDirect() && norm.validity.All() && norm.samples == 1;
-  const int64_t block = HWY_MIN(kChunkRows, (direct ? 2 : 1) * kTileStage / tile.count / kBlock * kBlock);
+HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
+                                 int64_t begin, int64_t end, const Emit& emit) {
+  // Few rows at a time, for all strips, so that memory is read in its order; but a page of it. Or as many as fit the stage.
+  constexpr int64_t kRows = static_cast<int64_t>(kBlock), kTileStage = kRows * kTile, kPage = 4096;
+  const bool staged = !LoadsFrom<T>(tile, norm.x.dtype) || !norm.validity.All() || norm.samples != 1;
+  const int64_t fit = staged ? kTileStage / tile.count : HWY_MAX(2 * kRows, kPage / Bytes(norm.x.dtype, tile.count));
+  const int64_t block = HWY_MIN(kChunkRows, fit / kRows * kRows);
   const Grouping grouping = norm.Chunks(count);
   alignas(64) float stage[kTileStage];
   LaneMoments<T> lanes[kTileStrips];
@@ -180,8 +193,14 @@ HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_
       const int64_t rows = HWY_MIN(kChunkRows, count - chunk * kChunkRows);
       for (int64_t row = 0; row < rows; row += block) {
         const int64_t n = HWY_MIN(block, rows - row);
-        const RowValues x = SourceRows(norm, tile, cursor, n, stage);
-        for (int64_t s = 0; s < tile.Strips(); ++s) AddRows<kCentred>(x, s, tile.Valid(s), row, n, pivots, lanes[s]);
+        const RowValues x = SourceRows<T>(norm, tile, cursor, n, stage);
+        if constexpr (sizeof(T) == sizeof(double)) {
+          AddRows<kCentred>(static_cast<const float*>(x.first.data), x.stride, tile, row, n, pivots, lanes);
+        } else {
+          WithElementType(x.first.dtype, [&](auto element) HWY_ATTR {
+            AddRows<kCentred>(static_cast<const decltype(element)*>(x.first.data), x.stride, tile, row, n, pivots, lanes);
+          });
+        }
       }
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         MergeMoments(
@@ -193,15 +212,22 @@ HWY_INLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_
   }
 }
 
-// The normalizers of the tile's channels, each by its own statistics, from moments gathered in T; and those moments, which
-// begin as none, and their pivots. Not inline: a large frame.
+// Gathers moments of the tile's channels, which begin as none, in T; and finds their pivots.
 template <class T, bool kCentred>
-HWY_NOINLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, MomentsOf<kItems>* totals,
-                                    TilePivots<T>& pivots, Normalizers* normalizers) {
+HWY_INLINE void MomentsOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, MomentsOf<kItems>* totals,
+                              TilePivots<T>& pivots) {
   FindPivots<T, kCentred>(norm, tile, count, pivots);
   ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.Chunks(count).groups,
                               [&](int64_t /*group*/, int64_t s, const MomentsOf<kItems>& moments)
                                   HWY_ATTR { MergeMoments(totals[s], moments, tile.Valid(s)); });
+}
+
+// The normalizers of the tile's channels, each by its own statistics, gathered in T.
+template <class T, bool kCentred>
+HWY_INLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, Normalizers* normalizers) {
+  MomentsOf<kItems> totals[kTileStrips];
+  TilePivots<T> pivots;
+  MomentsOfTile<T, kCentred>(norm, tile, count, totals, pivots);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     Finish(totals[s], pivots.of + s * kItems, tile.Valid(s), norm.epsilon, normalizers[s], 0);
   }
@@ -230,22 +256,21 @@ HWY_INLINE void TakeMended(const Normalizers& mended, int64_t count, Normalizers
   }
 }
 
-// The normalizers of the tile's channels; again in double, strip by strip, where a channel asks for it.
+// The same; again in double, strip by strip, where a channel asks for it.
 template <bool kCentred>
 HWY_NOINLINE void NormalizersOfChannels(const ChannelNorm& norm, const Tile& tile, int64_t count, Normalizers* normalizers) {
-  {
-    MomentsOf<kItems> totals[kTileStrips];
-    TilePivots<float> pivots;
-    NormalizersOfTile<float, kCentred>(norm, tile, count, totals, pivots, normalizers);
-  }
+  NormalizersOfTile<float, kCentred>(norm, tile, count, normalizers);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (HWY_LIKELY(!AnyInDouble(normalizers[s], tile.Valid(s)))) continue;
-    MomentsOf<kItems> total;
-    TilePivots<double> pivots;
     Normalizers mended;
-    NormalizersOfTile<double, kCentred>(norm, tile.Strip(s), count, &total, pivots, &mended);
+    NormalizersOfTile<double, kCentred>(norm, tile.Strip(s), count, &mended);
     TakeMended(mended, tile.Valid(s), normalizers[s]);
   }
+}
+
+// How many of a group's channels a tile has, which begins with a group, or is of one that is larger than a tile.
+HWY_INLINE int64_t ChannelsOfGroup(const ChannelNorm& norm, const Tile& tile) {
+  return HWY_MIN(norm.channels_per_group, tile.count);
 }
 
 // The normalizers of the groups of channels [first, end) of a problem, at most kTile channels or one group, from moments
@@ -255,28 +280,38 @@ template <class T>
 HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, int64_t count,
                                Normalizers* normalizers) {
   constexpr int64_t kMaxGroupsOfTile = kTile / 2;  // groups have 2 channels at least
-  Moments groups[kMaxGroupsOfTile];
+  MomentsOf<kMaxGroupsOfTile> groups;
   bool trusted[kMaxGroupsOfTile];
   const int64_t num_groups = (end - first) / norm.channels_per_group;
   for (int64_t g = 0; g < num_groups; ++g) trusted[g] = true;
   ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
     MomentsOf<kItems> totals[kTileStrips];
     TilePivots<T> pivots;
-    Normalizers of_channels[kTileStrips];
-    NormalizersOfTile<T, true>(norm, tile, count, totals, pivots, of_channels);
-    for (int64_t c = 0; c < tile.count; ++c) {
-      const int64_t g = (tile.first - first + c) / norm.channels_per_group, l = c % kItems;
-      const MomentsOf<kItems>& channel = totals[c / kItems];
+    MomentsOfTile<T, true>(norm, tile, count, totals, pivots);
+    bool in_double[kTile];
+    for (int64_t s = 0; s < tile.Strips(); ++s) {
+      Normalizers of_channels;
+      Finish(totals[s], pivots.of + s * kItems, tile.Valid(s), norm.epsilon, of_channels, 0);
+      for (int64_t i = 0; i < tile.Valid(s); ++i) {
+        totals[s].mean[i] = static_cast<double>(pivots.of[s * kItems + i]) + totals[s].mean[i];  // from here on without pivot
+        in_double[s * kItems + i] = of_channels.in_double[i];
+      }
+    }
+    // All groups' first channels, then all groups' second, ...: those of one group wait for each other.
+    const int64_t of_group = ChannelsOfGroup(norm, tile);
+    for (int64_t k = 0; k < of_group; ++k) {
+      const auto channel = [&](int64_t g) { return g * of_group + k; };
       MergeMoments(
-          groups[g], channel.count, 1, [&](int64_t /*item*/) { return static_cast<double>(pivots.of[c]) + channel.mean[l]; },
-          [&](int64_t /*item*/) { return channel.m2[l]; });
-      trusted[g] = trusted[g] && !of_channels[c / kItems].in_double[l];
+          groups, totals[0].count, num_groups, [&](int64_t g) { return totals[channel(g) / kItems].mean[channel(g) % kItems]; },
+          [&](int64_t g) { return totals[channel(g) / kItems].m2[channel(g) % kItems]; });
+      for (int64_t g = 0; g < num_groups; ++g) trusted[g] &= !in_double[channel(g)];
     }
   });
   for (int64_t g = 0; g < num_groups; ++g) {
     const double pivot = 0;
+    const Moments group = {groups.count, {groups.mean[g]}, {groups.m2[g]}};
     Normalizers& strip = normalizers[g / kItems];
-    Finish(groups[g], &pivot, 1, norm.epsilon, strip, g % kItems);
+    Finish(group, &pivot, 1, norm.epsilon, strip, g % kItems);
     if (sizeof(T) == sizeof(float)) {
       strip.in_double[g % kItems] = !trusted[g] || !FitsFloat(strip.variance[g % kItems], norm.epsilon);
     }
@@ -303,25 +338,50 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
 
 // ---- Writes.
 
-// Scale and shift of a strip's channels, beyond the last of them 0.
-struct StripParameters {
-  alignas(64) float scale[kItems] = {};
-  alignas(64) float shift[kItems] = {};
+constexpr int64_t kWriteRows = 8;  // of a whole tile that are staged, or have parameters of their own, at a time
+
+// What becomes of a tile's channels, value by value: ((x - mean) * rstd + offset) * scale + shift. Lanes of a ragged strip
+// that are no channels are worked on and not stored: they are 0, so that they are not just anything.
+struct TileFactors {
+  alignas(64) float mean[kTile], offset[kTile], rstd[kTile], scale[kTile], shift[kTile];
+  float row_scale[kWriteRows], row_shift[kWriteRows];  // where parameters are by row, of some of them
+  bool mixed[kTileStrips], any_mixed;                  // strips with channels in double among their own
 };
 
-HWY_INLINE void LoadParameters(const ChannelNorm& norm, const Tile& tile, StripParameters* parameters) {
-  const int64_t first = tile.outer * norm.first_channel_stride + tile.first;
-  for (int64_t c = 0; c < tile.count; ++c) {
-    StripParameters& strip = parameters[c / kItems];
-    strip.scale[c % kItems] = ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, first + c, 1);
-    strip.shift[c % kItems] = ParameterAt(norm.shift, norm.scale_dtype, 0, first + c, 0);
+// Parameters [element, element + n), each plus `offset`; or what they are if there are none.
+HWY_INLINE void LoadParameters(const void* data, simdnorm_dtype dtype, float offset, int64_t element, int64_t n, float absent,
+                               float* HWY_RESTRICT to) {
+  const float* from = ParameterSpan(data, dtype, 0, element, n, to);
+  for (int64_t i = 0; i < n; ++i) to[i] = from ? from[i] + offset : absent;
+}
+
+HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int64_t n, float* scale, float* shift) {
+  LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, 1, scale);
+  LoadParameters(norm.shift, norm.scale_dtype, 0, element, n, 0, shift);
+}
+
+HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Normalizers* normalizers, TileFactors& factors) {
+  factors.any_mixed = false;
+  for (int64_t s = 0; s < tile.Strips(); ++s) {
+    const Normalizers& strip = normalizers[s];
+    memcpy(factors.mean + s * kItems, strip.mean_high, sizeof(strip.mean_high));
+    memcpy(factors.offset + s * kItems, strip.offset, sizeof(strip.offset));
+    memcpy(factors.rstd + s * kItems, strip.rstd, sizeof(strip.rstd));
+    factors.mixed[s] = AnyInDouble(strip, tile.Valid(s));
+    factors.any_mixed |= factors.mixed[s];
+  }
+  for (int64_t c = tile.count; c < tile.Strips() * kItems; ++c) {
+    factors.mean[c] = factors.offset[c] = factors.rstd[c] = factors.scale[c] = factors.shift[c] = 0;
+  }
+  if (!norm.parameters_by_row) {
+    LoadScaleAndShift(norm, tile.outer * norm.first_channel_stride + tile.first, tile.count, factors.scale, factors.shift);
   }
 }
 
 // Rows of a strip with channels in double among its own: both ways, and each channel takes its own.
 template <bool kCentred>
-HWY_NOINLINE void WriteMixedStrip(const RowValues& x, float* y, int64_t y_stride, int64_t rows, int64_t valid,
-                                  const Normalizers& norm, const StripParameters* strips, int64_t next_strip) {
+HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t rows, int64_t first,
+                                  int64_t valid, const Normalizers& norm, const TileFactors& factors, bool by_row) {
   const StripTag<float> d;
   const StripTag<double> dd;
   const auto write = [&](auto tag, const float* from, const auto* mean, const auto* offset, const auto* rstd,
@@ -341,73 +401,71 @@ HWY_NOINLINE void WriteMixedStrip(const RowValues& x, float* y, int64_t y_stride
   // f32's arithmetic on what it cannot hold may be slow as well as wrong.
   bool any_in_float = false;
   for (int64_t i = 0; i < valid; ++i) any_in_float |= !norm.in_double[i];
-  for (int64_t row = 0; row < rows; ++row, strips += next_strip) {
+  alignas(64) float scale[kItems] = {}, shift[kItems] = {};
+  alignas(64) double wide_scale[kItems], wide_shift[kItems];
+  for (int64_t row = 0; row < rows; ++row) {
     alignas(64) float in_float[kItems] = {}, in_double[kItems];
-    alignas(64) double scale[kItems], shift[kItems];
-    for (int64_t i = 0; i < kItems; ++i) scale[i] = strips->scale[i], shift[i] = strips->shift[i];
-    const float* from = x.values + row * x.stride;
-    if (any_in_float) {
-      write(d, from, norm.mean_high, norm.offset, norm.rstd, strips->scale, strips->shift, in_float);
+    for (int64_t i = 0; i < valid; ++i) {
+      wide_scale[i] = scale[i] = by_row ? factors.row_scale[row] : factors.scale[first + i];
+      wide_shift[i] = shift[i] = by_row ? factors.row_shift[row] : factors.shift[first + i];
     }
-    write(dd, from, norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, scale, shift, in_double);
-    for (int64_t i = 0; i < valid; ++i) y[row * y_stride + i] = norm.in_double[i] ? in_double[i] : in_float[i];
+    const float* from = x + row * x_stride + first;
+    if (any_in_float) write(d, from, norm.mean_high, norm.offset, norm.rstd, scale, shift, in_float);
+    write(dd, from, norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, wide_scale, wide_shift, in_double);
+    for (int64_t i = 0; i < valid; ++i) y[row * y_stride + first + i] = norm.in_double[i] ? in_double[i] : in_float[i];
   }
 }
 
-// The same rows of a strip one after the other, its normalizers and parameters in registers. By row, strips[row].scale[0] and
-// .shift[0] are those of a row; else strips->scale and ->shift those of the channels.
-template <bool kCentred, bool kAllLanes, bool kByRow>
-HWY_INLINE void WriteStrip(const RowValues& x, float* y, int64_t y_stride, int64_t rows, int64_t valid, const Normalizers& norm,
-                           const StripParameters* strips) {
+// Channels [first, end) of a tile in `rows` rows, from x to y. Goes along the rows, as they lie in memory, and whole cache
+// lines are stored at once; but two rows at a time, which share the loads of factors. Values of both are loaded before any is
+// stored: where rows lie a multiple of 4 KiB apart, processors take a load for dependent on the store before it.
+template <bool kCentred, bool kByRow, class TX, class TY>
+HWY_NOINLINE void WriteChannelRows(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
+                                   int64_t end, const TileFactors& factors, bool streams) {
   const StripTag<float> d;
-  const size_t end = kAllLanes ? kStrip : static_cast<size_t>(valid);
-  for (size_t l = 0; l < end; l += hn::Lanes(d)) {
-    const size_t n = HWY_MIN(hn::Lanes(d), end - l);
-    const auto mean = hn::Load(d, norm.mean_high + l), offset = hn::Load(d, norm.offset + l), rstd = hn::Load(d, norm.rstd + l);
-    auto scale = hn::Load(d, strips->scale + l), shift = hn::Load(d, strips->shift + l);
-    for (int64_t row = 0; row < rows; ++row) {
-      const float* from = x.values + row * x.stride + l;
-      float* to = y + row * y_stride + l;
-      if constexpr (kByRow) scale = hn::Set(d, strips[row].scale[0]), shift = hn::Set(d, strips[row].shift[0]);
-      auto v = kAllLanes ? LoadElements(d, from) : LoadFirst(d, from, n);
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t row = 0; row < rows; row += 2) {
+    const int64_t next = HWY_MIN(row + 1, rows - 1);  // an odd last row is its own partner
+    const TX *x0 = x + row * x_stride, *x1 = x + next * x_stride;
+    TY *y0 = y + row * y_stride, *y1 = y + next * y_stride;
+    const auto result = [&](V v, int64_t c, int64_t r) HWY_ATTR {
+      const V rstd = hn::Load(d, factors.rstd + c);
       if constexpr (kCentred) {
-        v = hn::MulAdd(hn::Sub(v, mean), rstd, offset);
+        v = hn::MulAdd(hn::Sub(v, hn::Load(d, factors.mean + c)), rstd, hn::Load(d, factors.offset + c));
       } else {
         v = hn::Mul(v, rstd);
       }
-      const auto result = hn::MulAdd(v, scale, shift);
-      if constexpr (kAllLanes) {
-        StoreElements(result, d, to);
+      if constexpr (kByRow) return hn::MulAdd(v, hn::Set(d, factors.row_scale[r]), hn::Set(d, factors.row_shift[r]));
+      return hn::MulAdd(v, hn::Load(d, factors.scale + c), hn::Load(d, factors.shift + c));
+    };
+    int64_t c = first;
+    for (; c + 2 * lanes <= end; c += 2 * lanes) {
+      const int64_t c1 = c + lanes;
+      const V v00 = result(LoadElements(d, x0 + c), c, row), v01 = result(LoadElements(d, x0 + c1), c1, row);
+      const V v10 = result(LoadElements(d, x1 + c), c, next), v11 = result(LoadElements(d, x1 + c1), c1, next);
+      // NaN is looked for in four vectors at once (write_run-inl.h).
+      if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v00, v01), hn::Add(v10, v11)))))) {
+        StorePair(v00, v01, d, y0 + c, streams);
+        StorePair(v10, v11, d, y1 + c, streams);
       } else {
-        StoreFirst(result, d, to, n);
+        StoreElements(v00, d, y0 + c);
+        StoreElements(v01, d, y0 + c1);
+        StoreElements(v10, d, y1 + c);
+        StoreElements(v11, d, y1 + c1);
       }
     }
-  }
-}
-
-constexpr int64_t kWriteRows = 8;  // of a whole tile; more of a narrower one
-
-// A few rows of a tile, from x to y in f32.
-template <bool kCentred>
-HWY_INLINE void WriteTile(const RowValues& x, float* y, int64_t y_stride, int64_t rows, const Tile& tile,
-                          const Normalizers* normalizers, const bool* mixed, const StripParameters* strips, bool by_row) {
-  for (int64_t s = 0; s < tile.Strips(); ++s) {
-    const RowValues from = {x.values + s * kItems, x.stride};
-    float* to = y + s * kItems;
-    const int64_t valid = tile.Valid(s);
-    const StripParameters* of_strip = by_row ? strips : strips + s;
-    if (HWY_UNLIKELY(mixed[s])) {
-      WriteMixedStrip<kCentred>(from, to, y_stride, rows, valid, normalizers[s], of_strip, by_row ? 1 : 0);
-    } else if (by_row) {
-      if (valid == kItems) {
-        WriteStrip<kCentred, true, true>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
-      } else {
-        WriteStrip<kCentred, false, true>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
-      }
-    } else if (valid == kItems) {
-      WriteStrip<kCentred, true, false>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
-    } else {
-      WriteStrip<kCentred, false, false>(from, to, y_stride, rows, valid, normalizers[s], of_strip);
+    if (c + lanes <= end) {
+      const V v0 = result(LoadElements(d, x0 + c), c, row), v1 = result(LoadElements(d, x1 + c), c, next);
+      StoreElements(v0, d, y0 + c);
+      StoreElements(v1, d, y1 + c);
+      c += lanes;
+    }
+    if (c < end) {
+      const size_t n = static_cast<size_t>(end - c);
+      const V v0 = result(LoadFirst(d, x0 + c, n), c, row), v1 = result(LoadFirst(d, x1 + c, n), c, next);
+      StoreFirst(v0, d, y0 + c, n);
+      StoreFirst(v1, d, y1 + c, n);
     }
   }
 }
@@ -434,20 +492,60 @@ HWY_NOINLINE inline void ZeroRows(const ChannelNorm& norm, const Tile& tile, int
   }
 }
 
+// Rows of the tile where something comes between x and y: what is not f32, channels in double, parameters by row, or what
+// FinishRows does.
+template <bool kCentred>
+HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int64_t sample, int64_t row, int64_t rows,
+                                  const Normalizers* normalizers, TileFactors& factors) {
+  alignas(64) float source[kWriteRows * kTile], results[kWriteRows * kTile];
+  const bool by_row = norm.parameters_by_row, at_x = norm.XIsDirect(), at_y = norm.YIsDirect();
+  const int64_t x_stride = at_x ? norm.x.stride : tile.count, y_stride = at_y ? norm.y.stride : tile.count;
+  const int64_t first_of_rows = norm.rows_per_scale == 0 ? 0 : tile.outer / norm.rows_per_scale * norm.scale_stride;
+  const int64_t rows_at_once = by_row ? kWriteRows : kWriteRows * kTile / tile.count;
+  for (const int64_t end = row + rows; row < end; row += rows_at_once) {
+    const int64_t n = HWY_MIN(rows_at_once, end - row), x_offset = RowOffset(norm.x, tile, sample, row);
+    if (!at_x) StageRows(norm.x, x_offset, tile.count, n, source);
+    const float* x = at_x ? static_cast<const float*>(norm.x.data) + x_offset : source;
+    float* y = at_y ? static_cast<float*>(norm.y.data) + RowOffset(norm.y, tile, sample, row) : results;
+    const auto write = [&](int64_t first, int64_t last) {
+      if (by_row) {
+        WriteChannelRows<kCentred, true>(x, x_stride, y, y_stride, n, first, last, factors, false);
+      } else if constexpr (kCentred) {  // mean squares come with parameters by row
+        WriteChannelRows<true, false>(x, x_stride, y, y_stride, n, first, last, factors, false);
+      }
+    };
+    if (by_row) LoadScaleAndShift(norm, first_of_rows + row, n, factors.row_scale, factors.row_shift);
+    if (HWY_LIKELY(!factors.any_mixed)) {
+      write(0, tile.count);
+    } else {
+      for (int64_t s = 0; s < tile.Strips(); ++s) {
+        const int64_t first = s * kItems, valid = tile.Valid(s);
+        if (factors.mixed[s]) {
+          WriteMixedStrip<kCentred>(x, x_stride, y, y_stride, n, first, valid, normalizers[s], factors, by_row);
+        } else {
+          write(first, first + valid);
+        }
+      }
+    }
+    if (!at_y || norm.epilogue.activation != SIMDNORM_NO_ACTIVATION) FinishRows(norm, tile, sample, row, n, y, y_stride);
+  }
+}
+
+// Whether rows from p on all begin with a cache line, as streaming stores want it.
+HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
+  constexpr uintptr_t kLine = 64;
+  return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLine == 0;
+}
+
 // Rows [begin, end) of the tile's channels, counted through all samples.
 template <bool kCentred>
 HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
                             const Normalizers* normalizers) {
-  alignas(64) float source[kWriteRows * kTile], results[kWriteRows * kTile];
-  StripParameters parameters[kTileStrips];
-  static_assert(kTileStrips >= kWriteRows, "by row, there is one for each row");
-  bool mixed[kTileStrips];
-  const bool by_row = norm.parameters_by_row;
-  const int64_t rows_at_once = by_row ? kWriteRows : kWriteRows * kTile / tile.count;
-  const bool at_y = norm.YIsDirect(), plain = at_y && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION;
-  const int64_t first_parameter = norm.rows_per_scale == 0 ? 0 : tile.outer / norm.rows_per_scale * norm.scale_stride;
-  if (!by_row) LoadParameters(norm, tile, parameters);
-  for (int64_t s = 0; s < tile.Strips(); ++s) mixed[s] = AnyInDouble(normalizers[s], tile.Valid(s));
+  TileFactors factors;
+  LoadFactors(norm, tile, normalizers, factors);
+  const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
+                     !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
+                     InPlace(tile, norm.y.dtype);
   // The channels that fill up a block are its last tile's.
   const int64_t filling = tile.first + tile.count == norm.Channels(tile.outer) ? norm.width - (tile.first + tile.count) : 0;
 
@@ -460,23 +558,15 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
       if (norm.validity.padding == SIMDNORM_PADDING_ZERO) ZeroRows(norm, tile, 0, tile.count + filling, sample, row, n);
       continue;
     }
-    for (int64_t at = row; at < row + n; at += rows_at_once) {
-      const int64_t rows = HWY_MIN(rows_at_once, row + n - at), x_offset = RowOffset(norm.x, tile, sample, at);
-      RowValues x = {static_cast<const float*>(norm.x.data) + x_offset, norm.x.stride};
-      if (!norm.XIsDirect()) {
-        StageRows(norm.x, x_offset, tile.count, rows, source);
-        x = {source, tile.count};
-      }
-      float* y = at_y ? static_cast<float*>(norm.y.data) + RowOffset(norm.y, tile, sample, at) : results;
-      const int64_t y_stride = at_y ? norm.y.stride : tile.count;
-      for (int64_t r = 0; by_row && r < rows; ++r) {
-        for (int64_t i = 0; i < kItems; ++i) {
-          parameters[r].scale[i] = ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, first_parameter + at + r, 1);
-          parameters[r].shift[i] = ParameterAt(norm.shift, norm.scale_dtype, 0, first_parameter + at + r, 0);
-        }
-      }
-      WriteTile<kCentred>(x, y, y_stride, rows, tile, normalizers, mixed, parameters, by_row);
-      if (!plain) FinishRows(norm, tile, sample, at, rows, y, y_stride);
+    if (HWY_LIKELY(kCentred && plain)) {
+      const Span x = {norm.x.At(RowOffset(norm.x, tile, sample, row)), norm.x.dtype};
+      void* y = norm.y.At(RowOffset(norm.y, tile, sample, row));
+      const bool streams = norm.streams && IsWholeLines(y, Bytes(norm.y.dtype, norm.y.stride));
+      WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) {
+        WriteChannelRows<true, false>(from, norm.x.stride, to, norm.y.stride, n, 0, tile.count, factors, streams);
+      });
+    } else {
+      WriteStagedRows<kCentred>(norm, tile, sample, row, n, normalizers, factors);
     }
     if (filling != 0) ZeroRows(norm, tile, tile.count, filling, sample, row, n);
   }
@@ -492,19 +582,47 @@ HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, int64_t item
 
 // ---- Kernels.
 
+// The normalizers of a tile's channels, by statistics of their own; and hands these out.
+template <bool kCentred>
+HWY_INLINE void OwnNormalizers(const ChannelNorm& norm, const Tile& tile, Normalizers* normalizers) {
+  const int64_t count = CountRows(norm, tile);
+  if (count == 0) {
+    for (int64_t s = 0; s < tile.Strips(); ++s) normalizers[s] = NoValues();
+  } else {
+    NormalizersOfChannels<kCentred>(norm, tile, count, normalizers);
+  }
+  SaveTile(norm, tile, tile.count, tile.first, count, normalizers);
+}
+
+// The normalizers of the groups of channels [first, end), at most kTile channels or one group; and hands out their statistics.
+HWY_INLINE void GroupNormalizers(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, Normalizers* of_groups) {
+  const Tile all = {outer, first, end - first};
+  const int64_t count = CountRows(norm, all), num_groups = all.count / norm.channels_per_group;
+  if (count == 0) {
+    for (int64_t g = 0; g < num_groups; g += kItems) of_groups[g / kItems] = NoValues();
+  } else {
+    NormalizersOfGroups(norm, outer, first, end, count, of_groups);
+  }
+  SaveTile(norm, all, num_groups, first / norm.channels_per_group, count * norm.channels_per_group, of_groups);
+}
+
+// From those to `count` channels' from the first group's first on.
+HWY_INLINE void SpreadNormalizers(const Normalizers* of_groups, int64_t of_group, int64_t count, Normalizers* normalizers,
+                                  int64_t channel) {
+  for (int64_t c = 0, g = 0; c < count; ++g) {
+    const Normalizers& from = of_groups[g / kItems];
+    for (const int64_t end = HWY_MIN(count, c + of_group); c < end; ++c, ++channel) {
+      CopyNormalizer(from, g % kItems, normalizers[channel / kItems], channel % kItems);
+    }
+  }
+}
+
 // Channels [first, end) of a problem by statistics of their own.
 template <bool kCentred>
 HWY_INLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
   ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
     Normalizers normalizers[kTileStrips];
-    ZeroRaggedStrip(tile, normalizers);
-    const int64_t count = CountRows(norm, tile);
-    if (count == 0) {
-      for (Normalizers& strip : normalizers) strip = NoValues();
-    } else {
-      NormalizersOfChannels<kCentred>(norm, tile, count, normalizers);
-    }
-    SaveTile(norm, tile, tile.count, tile.first, count, normalizers);
+    OwnNormalizers<kCentred>(norm, tile, normalizers);
     WriteRows<kCentred>(norm, tile, 0, norm.Rows(), normalizers);
   });
 }
@@ -514,23 +632,12 @@ HWY_INLINE void NormalizeGroups(const ChannelNorm& norm, int64_t outer, int64_t 
   // Whole groups that fit a tile, or a group of more than one.
   const int64_t step = HWY_MAX(1, kTile / norm.channels_per_group) * norm.channels_per_group;
   for (int64_t begin = first; begin < end; begin += step) {
-    const int64_t last = HWY_MIN(end, begin + step), group = begin / norm.channels_per_group;
+    const int64_t last = HWY_MIN(end, begin + step);
     Normalizers of_groups[kTileStrips / 2];
-    const Tile all = {outer, begin, last - begin};
-    const int64_t count = CountRows(norm, all);
-    if (count == 0) {
-      for (Normalizers& strip : of_groups) strip = NoValues();
-    } else {
-      NormalizersOfGroups(norm, outer, begin, last, count, of_groups);
-    }
-    SaveTile(norm, all, (last - begin) / norm.channels_per_group, group, count * norm.channels_per_group, of_groups);
+    GroupNormalizers(norm, outer, begin, last, of_groups);
     ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR {
       Normalizers normalizers[kTileStrips];
-      ZeroRaggedStrip(tile, normalizers);
-      for (int64_t c = 0; c < tile.count; ++c) {
-        const int64_t g = (tile.first + c) / norm.channels_per_group - group;
-        CopyNormalizer(of_groups[g / kItems], g % kItems, normalizers[c / kItems], c % kItems);
-      }
+      SpreadNormalizers(of_groups, norm.channels_per_group, tile.count, normalizers, 0);
       WriteRows<true>(norm, tile, 0, norm.Rows(), normalizers);
     });
   }
@@ -541,6 +648,7 @@ HWY_INLINE void NormalizeGroups(const ChannelNorm& norm, int64_t outer, int64_t 
 template <bool kCentred>
 void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
+  const StreamFence fence(norm.streams);
   const int64_t unit_channels = UnitChannels(norm), units = UnitsPerOuter(norm);
   for (int64_t unit = begin; unit < end;) {
     const int64_t outer = unit / units, next = HWY_MIN(end, (outer + 1) * units);
@@ -555,17 +663,15 @@ void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
   }
 }
 
-// Gathers groups [begin, end) of the row chunks of a tile that begins at a strip of those that are shared. Not inline: a large
-// frame.
+// Gathers groups [begin, end) of the row chunks of a tile that begins at a strip of those that are shared.
 template <class T, bool kCentred>
-HWY_NOINLINE void GatherShared(const SharedChannels& shared, const Tile& tile, int64_t first_strip, int64_t begin,
-                               int64_t end) {
+HWY_INLINE void GatherShared(const SharedChannels& shared, const Tile& tile, int64_t first_strip, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *shared.norm;
   TilePivots<T> pivots;
   FindPivots<T, kCentred>(norm, tile, norm.Rows(), pivots);
   ChannelMoments<T, kCentred>(norm, tile, norm.Rows(), pivots, begin, end,
                               [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
-                                shared.moments[group * kSharedTileStrips + first_strip + s] = moments;
+                                shared.moments[group * kSharedStrips + first_strip + s] = moments;
                               });
 }
 
@@ -588,12 +694,11 @@ void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const Tile tile = {0, shared.first, shared.count};
   TilePivots<float> pivots;
   FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
-  if (!shared.in_double) ZeroRaggedStrip(tile, shared.normalizers);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (shared.in_double && !AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
     MomentsOf<kItems> total;
     for (int64_t group = 0; group < norm.Chunks(norm.Rows()).groups; ++group) {
-      MergeMoments(total, shared.moments[group * kSharedTileStrips + s], tile.Valid(s));
+      MergeMoments(total, shared.moments[group * kSharedStrips + s], tile.Valid(s));
     }
     if (!shared.in_double) {
       Finish(total, pivots.of + s * kItems, tile.Valid(s), norm.epsilon, shared.normalizers[s], 0);
@@ -614,16 +719,36 @@ inline void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end
   SaveTile(*shared.norm, tile, tile.count, tile.first, shared.norm->Rows(), shared.normalizers);
 }
 
+// Kernel of a SharedChannels: units are UnitChannels(norm) channels; finds their normalizers and hands out their statistics.
+template <bool kCentred>
+void SharedChannelNormalizers(const void* args, int64_t begin, int64_t end) {
+  const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
+  const ChannelNorm& norm = *shared.norm;
+  const int64_t first = begin * UnitChannels(norm), last = HWY_MIN(end * UnitChannels(norm), shared.count);
+  if (norm.channels_per_group == 1) {
+    OwnNormalizers<kCentred>(norm, Tile{0, shared.first + first, last - first}, shared.normalizers + begin);
+  } else if constexpr (kCentred) {
+    Normalizers of_groups[kTileStrips / 2];
+    GroupNormalizers(norm, 0, shared.first + first, shared.first + last, of_groups);
+    SpreadNormalizers(of_groups, norm.channels_per_group, last - first, shared.normalizers, first);
+  }
+}
+
 // Kernel of a SharedChannels: units are rows.
 template <bool kCentred>
 void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
+  const StreamFence fence(shared.norm->streams);
   WriteRows<kCentred>(*shared.norm, Tile{0, shared.first, shared.count}, begin, end, shared.normalizers);
 }
 
 template <bool kCentred>
 ChannelKernels MakeChannelKernels() {
-  return {NormalizeChannels<kCentred>, SharedChannelMoments<kCentred>, SharedChannelFinish<kCentred>, SharedChannelSave,
+  return {NormalizeChannels<kCentred>,
+          SharedChannelNormalizers<kCentred>,
+          SharedChannelMoments<kCentred>,
+          SharedChannelFinish<kCentred>,
+          SharedChannelSave,
           SharedChannelWrite<kCentred>};
 }
 
@@ -631,13 +756,13 @@ ChannelKernels MakeChannelKernels() {
 // second, ...
 inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
+  const StreamFence fence(norm.streams);
   const int64_t tiles = norm.TilesPerOuter(), rows = norm.Rows();
   for (int64_t unit = begin; unit < end;) {
     const int64_t index = unit / rows, next = HWY_MIN(end, (index + 1) * rows), outer = index / tiles;
     const int64_t first = index % tiles * kTile;
     const Tile tile = {outer, first, HWY_MIN(kTile, norm.Channels(outer) - first)};
     Normalizers normalizers[kTileStrips];
-    ZeroRaggedStrip(tile, normalizers);
     for (int64_t s = 0; s < tile.Strips(); ++s) {
       const int64_t channel = outer * norm.first_channel_stride + tile.first + s * kItems;
       const float* HWY_RESTRICT mean = norm.mean + channel;
