@@ -61,8 +61,8 @@ constexpr int64_t kMaxGroups = 64;
 // lanes, square root, division) then run for 16, and rows and channels have the same code for them.
 constexpr int64_t kItems = 16;
 
-// Strips of 16 channels that a kernel takes at a time where channels lie side by side: 1 KiB of each row.
-constexpr int64_t kTileStrips = 16;
+// Strips of 16 channels that a kernel takes at a time where channels lie side by side: 2 KiB of each row.
+constexpr int64_t kTileStrips = 32;
 constexpr int64_t kTile = kTileStrips * kItems;
 
 // How `chunks` chunks fall into groups: a function of the shape alone, or bits would depend on who shares the work.
