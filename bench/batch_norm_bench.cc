@@ -53,14 +53,30 @@ Result CallFold(const FoldCase& shape, const Tensors& t, const Options& options)
                        {t.mean, t.variance, static_cast<const float*>(t.scale.data), shift, 1e-5f, shape.position}, options);
 }
 
+// A channel's planes, or a line of channels side by side.
+Units ChannelUnits(const ChannelsCase& shape, size_t element_bytes) {
+  constexpr size_t kLine = 64;
+  const auto batch = static_cast<size_t>(shape.batch), plane = static_cast<size_t>(shape.height * shape.width);
+  const size_t image = static_cast<size_t>(shape.Elements()) / batch * element_bytes;
+  if (shape.layout == SIMDNORM_NHWC || !shape.HasSpatial()) return {kLine, batch * plane, image / plane, image / plane, 1, 0};
+  return {static_cast<size_t>(shape.Block()) * plane * element_bytes, batch, image, image, 1, 0};
+}
+
+constexpr Traffic kPlain = {1, 1}, kAdded = {2, 1};
+
 }  // namespace
 
 void RegisterBatchNorm(const Config& config) {
-  constexpr Traffic kPlain = {1, 1}, kAdded = {2, 1};
   const Operation<ChannelsCase> table[] = {
-      {"BatchNormTraining", {kF32}, cases::kChannelsCases, CallTraining, kPlain, &Peer::batch_norm_training},
-      {"BatchNormTraining", {kBf16, kF16}, cases::kStageCases, CallTraining, kPlain, &Peer::batch_norm_training},
-      {"BatchNormTraining", {kF32, kBf16}, cases::kBlockedCases, CallTraining, kPlain, &Peer::batch_norm_training},
+      {"BatchNormTraining", {kF32}, cases::kChannelsCases, CallTraining, kPlain, &Peer::batch_norm_training, ChannelUnits},
+      {"BatchNormTraining", {kBf16, kF16}, cases::kStageCases, CallTraining, kPlain, &Peer::batch_norm_training, ChannelUnits},
+      {"BatchNormTraining",
+       {kF32, kBf16},
+       cases::kBlockedCases,
+       CallTraining,
+       kPlain,
+       &Peer::batch_norm_training,
+       ChannelUnits},
       {"MaskedBatchNormTraining", {kF32, kBf16}, cases::kStageCases, CallMaskedTraining, kPlain},
       {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference},
       {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference},
@@ -73,6 +89,13 @@ void RegisterBatchNorm(const Config& config) {
   // It runs on the calling thread, and the same code on every target.
   const Operation<FoldCase> fold_table[] = {{"FoldBatchNorm", {kF32}, cases::kFoldCases, CallFold, kPlain}};
   Register(fold_table, {{config.targets.front()}, {1}, {}});
+}
+
+void RegisterBatchNormScaling(const Config& config) {
+  const Operation<ChannelsCase> table[] = {
+      {"BatchNormTraining", {kF32}, cases::kGrowingBatchCases, CallTraining, kPlain, &Peer::batch_norm_training, ChannelUnits},
+  };
+  Register(table, config);
 }
 
 }  // namespace simdnorm::bench

@@ -2,6 +2,7 @@
 #ifndef SIMDNORM_BENCH_CASES_H_
 #define SIMDNORM_BENCH_CASES_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -50,24 +51,29 @@ struct RowsCase {
   int64_t inner = 1;  // as in simdnorm_layer_norm
 
   int64_t Elements() const { return rows * cols * inner; }
+  int64_t Params() const { return cols; }
   std::string Name() const {
     const std::string matrix = std::to_string(rows) + "x" + std::to_string(cols);
     return inner == 1 ? matrix : matrix + "x" + std::to_string(inner);
   }
 };
 
-// Between them these visit every cache: a token of a language model (1x4096), rows too short to fill a pipeline (65536x64), no
-// multiple of any vector (333x777), sequences that fit L2 (512x768), L3 (2048x1024) or only memory (4096x4096).
+// Between them these visit every cache: a call's fixed cost (1x16), a token of a language model (1x4096), rows too short to
+// fill a pipeline (65536x64), no multiple of any vector (333x777), sequences that fit L2 (512x768), L3 (2048x1024) or only
+// memory (4096x4096).
 inline constexpr std::initializer_list<RowsCase> kRowsCases = {
-    {1, 768},   {1, 4096},   {1, 16384},   {8, 64},      {32, 768},   {128, 1024}, {333, 777},
-    {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}, {65536, 64}, {64, 65536},
+    {1, 16},    {1, 768},    {1, 4096},    {1, 16384},   {8, 64},     {32, 768},    {128, 1024}, {333, 777},
+    {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}, {65536, 64}, {65536, 128}, {64, 65536},
 };
 // One for each cache.
 inline constexpr std::initializer_list<RowsCase> kCacheCases = {{1, 4096}, {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}};
 // What computes more than a plain norm, while data is near.
 inline constexpr std::initializer_list<RowsCase> kFusionCases = {{1, 4096}, {512, 768}, {512, 4096}};
 // What has more tensors than a plain norm.
-inline constexpr std::initializer_list<RowsCase> kResidualCases = {{1, 4096}, {512, 4096}, {4096, 4096}};
+inline constexpr std::initializer_list<RowsCase> kResidualCases = {
+    {1, 4096}, {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}};
+// What is read again at once, where y would stay in L2, L3 or nowhere.
+inline constexpr std::initializer_list<RowsCase> kSummedCases = {{512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}};
 // Diffusion transformers: images of 256 tokens, each image with a scale and shift of its own.
 inline constexpr int64_t kTokensPerImage = 256;
 inline constexpr std::initializer_list<RowsCase> kAdaptiveCases = {{256, 1152}, {2048, 1152}};
@@ -78,6 +84,11 @@ inline constexpr std::initializer_list<RowsCase> kPaddedCases = {{256, 768}, {40
 inline constexpr std::initializer_list<RowsCase> kChannelsFirstCases = {{8, 96, 3136}, {8, 384, 196}, {1, 768, 49}};
 // The query heads in packed queries, keys and values: rows = tokens, cols = head size, inner = heads.
 inline constexpr std::initializer_list<RowsCase> kHeadsCases = {{1, 128, 32}, {512, 128, 32}};
+// How the cost grows, from 2^10 to 2^26 elements: more rows, and longer ones; 16x1024 is in both.
+inline constexpr std::initializer_list<RowsCase> kGrowingRowsCases = {
+    {1, 1024}, {4, 1024}, {16, 1024}, {64, 1024},  {256, 1024}, {1024, 1024}, {4096, 1024},  {16384, 1024}, {65536, 1024},
+    {16, 64},  {16, 256}, {16, 4096}, {16, 16384}, {16, 65536}, {16, 262144}, {16, 1048576}, {16, 4194304},
+};
 
 // x of batch, group and instance norm: images, or feature vectors where height = width = 1.
 struct ChannelsCase {
@@ -89,6 +100,7 @@ struct ChannelsCase {
   // How many channels are padded to a multiple of.
   int64_t Block() const { return layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 1; }
   int64_t Elements() const { return batch * ((channels + Block() - 1) / Block() * Block()) * height * width; }
+  int64_t Params() const { return channels; }
   Shape AsShape() const { return {batch, channels, height * width, layout}; }
   std::string Name() const {
     constexpr const char* kLayoutNames[] = {"nchw", "nhwc", "nchw8c", "nchw16c"};
@@ -104,6 +116,12 @@ inline constexpr std::initializer_list<ChannelsCase> kChannelsCases = {
     {32, 64, 56, 56, SIMDNORM_NCHW},  {32, 256, 14, 14, SIMDNORM_NCHW}, {8, 512, 7, 7, SIMDNORM_NCHW},
     {1, 64, 112, 112, SIMDNORM_NCHW}, {32, 64, 56, 56, SIMDNORM_NHWC},  {32, 256, 14, 14, SIMDNORM_NHWC},
     {8, 512, 7, 7, SIMDNORM_NHWC},    {1, 64, 112, 112, SIMDNORM_NHWC}, {128, 1024, 1, 1, SIMDNORM_NCHW},
+};
+// How the cost grows with the batch, up to 2^26 elements.
+inline constexpr std::initializer_list<ChannelsCase> kGrowingBatchCases = {
+    {1, 64, 16, 16, SIMDNORM_NCHW},    {4, 64, 16, 16, SIMDNORM_NCHW},   {16, 64, 16, 16, SIMDNORM_NCHW},
+    {64, 64, 16, 16, SIMDNORM_NCHW},   {256, 64, 16, 16, SIMDNORM_NCHW}, {1024, 64, 16, 16, SIMDNORM_NCHW},
+    {4096, 64, 16, 16, SIMDNORM_NCHW},
 };
 // The early and the late stage.
 inline constexpr std::initializer_list<ChannelsCase> kStageCases = {{32, 64, 56, 56, SIMDNORM_NCHW},
@@ -140,6 +158,7 @@ struct FoldCase {
   simdnorm_fold_position position;
 
   int64_t Elements() const { return out_channels * in_channels * height * width; }
+  int64_t Params() const { return std::max(out_channels, in_channels); }
   std::string Name() const {
     return std::to_string(out_channels) + "x" + std::to_string(in_channels) + "x" + std::to_string(height) + "x" +
            std::to_string(width) + (position == SIMDNORM_FOLD_INTO_PRECEDING ? ":preceding" : ":following");

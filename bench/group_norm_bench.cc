@@ -42,16 +42,26 @@ Result CallInstanceNorm(const ChannelsCase& shape, const Tensors& t, const Optio
   return InstanceNorm(t.x, t.y, shape.AsShape(), {t.scale, t.shift}, options);
 }
 
+// A group's planes, or a line of channels side by side; instance norm's groups are channels.
+Units GroupUnits(const ChannelsCase& shape, size_t element_bytes) {
+  constexpr size_t kLine = 64;
+  const auto batch = static_cast<size_t>(shape.batch), plane = static_cast<size_t>(shape.height * shape.width);
+  const size_t image = static_cast<size_t>(shape.Elements()) / batch * element_bytes;
+  if (shape.layout == SIMDNORM_NHWC) return {kLine, plane, image / plane, image / plane, batch, image};
+  const int64_t groups = shape.groups == 0 ? shape.channels : shape.groups;
+  return {image / static_cast<size_t>(groups), 1, 0, batch * image, 1, 0};
+}
+
 }  // namespace
 
 void RegisterGroupNorm(const Config& config) {
   constexpr Traffic kPlain = {1, 1};
   const Operation<ChannelsCase> table[] = {
-      {"GroupNorm", {kF32, kBf16, kF16}, cases::kGroupCases, CallGroupNorm, kPlain},
+      {"GroupNorm", {kF32, kBf16, kF16}, cases::kGroupCases, CallGroupNorm, kPlain, &Peer::group_norm, GroupUnits},
       {"GroupNorm+SiLU", {kF32, kBf16}, cases::kGroupCases, CallGroupNormSiLU, kPlain},
       {"PaddedGroupNorm", {kF32, kBf16}, cases::kRecordingCases, CallPaddedGroupNorm, kPlain},
       {"MaskedGroupNorm", {kF32, kBf16}, cases::kGroupCases, CallMaskedGroupNorm, kPlain},
-      {"InstanceNorm", {kF32, kBf16}, cases::kInstanceCases, CallInstanceNorm, kPlain},
+      {"InstanceNorm", {kF32, kBf16}, cases::kInstanceCases, CallInstanceNorm, kPlain, nullptr, GroupUnits},
   };
   Register(table, config);
 }

@@ -1,11 +1,15 @@
-// The program simdnorm_bench: every case on every CPU target and number of threads, timed beside a copy of the same bytes.
+// The program simdnorm_bench: every case on every CPU target and number of threads, and on every peer, timed beside a copy of
+// the same bytes.
 //
 //     simdnorm_bench --target AVX3 --target AVX2 --threads 1 --benchmark_filter='LayerNorm/.*/512x768'
+//     simdnorm_bench --target AVX3 --peer oneDNN --benchmark_repetitions=7 --benchmark_enable_random_interleaving=true
 //
-// bytes_per_second counts each tensor of x's size read or written once. copy_ratio is the time of a call over the time of the
-// fastest copy that reads and writes as many bytes on as many threads: 1 is what memory allows. add_copy_ratio, for calls that
-// add a residual and write the sum, is the same over the faster loop that only does that: reads x and residual, writes h and
-// y. Calls repeat on the same buffers, and so do those loops: what fits a cache is in it.
+// bytes_per_second counts each tensor of x's size read or written once. copy_ratio is the time of a call (call_s, a median)
+// over that of the fastest copy (copy_s) that reads and writes as many bytes on as many threads: 1 is what memory allows. Both
+// include about 3 ns for the call through a std::function. add_copy_ratio, for calls that add a residual and write the sum, is
+// the same over the faster loop that only does that: reads x and residual, writes h and y. Calls repeat on the same buffers,
+// and so do those loops: what fits a cache is in it. The runner `ceiling` is a loop with the loads and stores of a
+// normalization, which reads everything twice, and none of its arithmetic.
 #include <benchmark/benchmark.h>
 #include <getopt.h>
 
@@ -19,9 +23,7 @@
 #include <vector>
 
 #include "harness.h"
-#ifdef SIMDNORM_BENCH_ONEDNN
-#include "peers/onednn_peer.h"
-#endif
+#include "peers/peers.h"
 #include "simdnorm/simdnorm.hpp"
 
 namespace simdnorm::bench {
@@ -35,21 +37,36 @@ std::vector<const char*> SupportedTargets() {
   return names;
 }
 
-std::string Join(const std::vector<const char*>& words) {
+template <class Word>
+std::string Join(const std::vector<Word>& words) {
   std::string joined;
-  for (const char* const word : words) joined += std::string(joined.empty() ? "" : " ") + word;
+  for (const Word& word : words) joined += std::string(joined.empty() ? "" : " ") + word;
   return joined;
 }
 
+std::vector<std::string> Names(const std::vector<Peer>& peers) {
+  std::vector<std::string> names;
+  for (const Peer& peer : peers) names.push_back(peer.name);
+  return names;
+}
+
+// Of "oneDNN:nChw16c", oneDNN in a layout of its own, "oneDNN".
+std::string Library(const Peer& peer) { return peer.name.substr(0, peer.name.find(':')); }
+
 void PrintHelp() {
   std::printf(
-      "simdnorm_bench [--target NAME]... [--threads LIST] [Google Benchmark's flags]\n"
-      "Names are OP/DTYPE/SHAPE/TARGET/threads:N; DTYPE is x's, as in bf16, or x's and y's, as in bf16-i8. copy_ratio is the\n"
-      "time over that of the fastest copy of the same bytes, add_copy_ratio over a loop's that only adds a residual.\n\n"
+      "simdnorm_bench [--target NAME]... [--peer NAME]... [--threads LIST] [--scaling] [Google Benchmark's flags]\n"
+      "Names are OP/DTYPE/SHAPE/RUNNER/threads:N. DTYPE is x's, as in bf16, or x's and y's, as in bf16-i8. RUNNER is a CPU\n"
+      "target, a peer, or the ceiling: the same loads and stores without the arithmetic. call_s is the median time of a call,\n"
+      "copy_s that of the fastest copy of the same bytes, copy_ratio the first over the second, add_copy_ratio over a loop's\n"
+      "that only adds a residual.\n\n"
       "  --target NAME    only this CPU target (may be repeated); default: all that are supported: %s\n"
-      "  --threads LIST   numbers of threads, as in 1,2,4; default: 1 and the machine's\n\n"
+      "  --peer NAME      only this peer (may be repeated), or none; default: all that were built in: %s\n"
+      "  --list-peers     names and versions of the peers, and no bench\n"
+      "  --threads LIST   numbers of threads, as in 1,2,4; default: 1 and the machine's\n"
+      "  --scaling        how the cost grows with the size, instead of the usual cases\n\n"
       "Google Benchmark's:\n\n",
-      Join(SupportedTargets()).c_str());
+      Join(SupportedTargets()).c_str(), Join(Names(Peers())).c_str());
   benchmark::PrintDefaultHelp();
 }
 
@@ -84,34 +101,65 @@ std::vector<int> ParseThreads(const char* list) {
   }
 }
 
-// What Google Benchmark has left of the command line.
-Config ParseFlags(int argc, char** argv) {
-  const option options[] = {
-      {"target", required_argument, nullptr, 't'}, {"threads", required_argument, nullptr, 'n'}, {nullptr, 0, nullptr, 0}};
-  const std::vector<const char*> supported = SupportedTargets();
+struct Flags {
   Config config;
+  bool scaling = false;
+};
+
+// What Google Benchmark has left of the command line.
+Flags ParseFlags(int argc, char** argv) {
+  enum : int { kTarget, kPeer, kListPeers, kThreads, kScaling };
+  const option options[] = {
+      {"target", required_argument, nullptr, kTarget},  {"peer", required_argument, nullptr, kPeer},
+      {"list-peers", no_argument, nullptr, kListPeers}, {"threads", required_argument, nullptr, kThreads},
+      {"scaling", no_argument, nullptr, kScaling},      {nullptr, 0, nullptr, 0},
+  };
+  const std::vector<const char*> targets = SupportedTargets();
+  const std::vector<Peer> peers = Peers();
+  Flags flags;
+  Config& config = flags.config;
+  bool all_peers = true;
   for (int flag; (flag = getopt_long(argc, argv, "", options, nullptr)) != -1;) {
     switch (flag) {
-      case 't': {
+      case kTarget: {
         const auto named = [](const char* name) { return std::strcmp(name, optarg) == 0; };
-        const auto target = std::find_if(supported.begin(), supported.end(), named);
-        if (target == supported.end()) {
-          UsageError(std::string("target \"") + optarg + "\" is not supported here; supported: " + Join(supported));
+        const auto target = std::find_if(targets.begin(), targets.end(), named);
+        if (target == targets.end()) {
+          UsageError(std::string("target \"") + optarg + "\" is not supported here; supported: " + Join(targets));
         }
         config.targets.push_back(*target);
         break;
       }
-      case 'n':
+      case kPeer: {
+        all_peers = false;
+        if (std::strcmp(optarg, "none") == 0) break;
+        const size_t before = config.peers.size();
+        for (const Peer& peer : peers) {
+          if (peer.name == optarg || Library(peer) == optarg) config.peers.push_back(peer);
+        }
+        if (config.peers.size() == before) {
+          UsageError(std::string("peer \"") + optarg + "\" was not built in; there are: none " + Join(Names(peers)));
+        }
+        break;
+      }
+      case kListPeers:
+        for (const Peer& peer : peers) std::printf("%s %s\n", peer.name.c_str(), peer.version.c_str());
+        std::exit(EXIT_SUCCESS);
+      case kThreads:
         config.threads = ParseThreads(optarg);
+        break;
+      case kScaling:
+        flags.scaling = true;
         break;
       default:
         std::exit(kUsageError);  // getopt_long has said why
     }
   }
   if (optind < argc) UsageError(std::string("unexpected argument \"") + argv[optind] + "\"");
-  if (config.targets.empty()) config.targets = supported;
+  if (config.targets.empty()) config.targets = targets;
   if (config.threads.empty()) config.threads = DefaultThreads();
-  return config;
+  if (all_peers) config.peers = peers;
+  return flags;
 }
 
 std::string CpuName() {
@@ -124,16 +172,23 @@ std::string CpuName() {
 
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv, PrintHelp);
-  Config config = ParseFlags(argc, argv);
-#ifdef SIMDNORM_BENCH_ONEDNN
-  config.peers.push_back(OneDnnPeer());
-#endif
+  const auto [config, scaling] = ParseFlags(argc, argv);
   benchmark::AddCustomContext("simdnorm", simdnorm_version());
   benchmark::AddCustomContext("targets", Join(SupportedTargets()));
   benchmark::AddCustomContext("cpu", CpuName());
-  RegisterLayerNorm(config);
-  RegisterBatchNorm(config);
-  RegisterGroupNorm(config);
+  std::string library;
+  for (const Peer& peer : config.peers) {
+    if (Library(peer) != library) benchmark::AddCustomContext("peer_" + Library(peer), peer.version);
+    library = Library(peer);
+  }
+  if (scaling) {
+    RegisterLayerNormScaling(config);
+    RegisterBatchNormScaling(config);
+  } else {
+    RegisterLayerNorm(config);
+    RegisterBatchNorm(config);
+    RegisterGroupNorm(config);
+  }
   const size_t matched = benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return matched == 0 || AnyFailed() ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -198,10 +198,13 @@ HWY_INLINE int64_t ElementsToLine(const Element* p) {
   return static_cast<int64_t>((kLine - reinterpret_cast<uintptr_t>(p) % kLine) % kLine / sizeof(Element));
 }
 
+// Whether there are streaming stores, for code to have two kinds of loops. On other processors nothing was gained or measured.
+constexpr bool kCanStream = HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2;
+
 // Stores a vector whose place is a multiple of its size, past the caches if `streams`.
 template <class D, class V, class T>
 HWY_INLINE void StoreOrStream(V v, D d, T* p, bool streams) {
-  if (streams) {
+  if (kCanStream && streams) {
     hn::Stream(v, d, p);
   } else {
     hn::StoreU(v, d, p);

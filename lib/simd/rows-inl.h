@@ -252,7 +252,7 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
       here = ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer);
     }
     WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre<T>{centre}, here.scale, here.shift, streams);
+      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre(centre), here.scale, here.shift, streams);
     });
   }
   if (norm.bare) return;
@@ -348,7 +348,7 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
     const float* scale = parameters->scale ? parameters->scale + start : nullptr;
     const float* shift = parameters->shift ? parameters->shift + start : nullptr;
     WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre<T>{centre}, scale, shift, norm.streams);
+      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), scale, shift, norm.streams);
     });
   }
 }
@@ -419,7 +419,7 @@ template <bool kCentred>
 HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_stride, simdnorm_dtype y_dtype, int64_t length,
                           int64_t count, const Normalizers& normalizers, const Parameters& parameters, bool streams) {
   WithElements<float>(x, y, y_dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-    WriteElements<kCentred>(d, from, x_stride, to, y_stride, length, count, CentresOf{normalizers}, parameters.scale,
+    WriteElements<kCentred>(d, from, x_stride, to, y_stride, length, count, CentresOf(normalizers), parameters.scale,
                             parameters.shift, streams);
   });
 }

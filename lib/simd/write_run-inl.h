@@ -67,16 +67,17 @@ HWY_INLINE Centre<double> CentreOf(const Normalizers& norm, int64_t i, double /*
   return {norm.mean[i], 0, norm.rstd_double[i]};
 }
 
-// The centres of several runs, by number: of 16, or the one that there is.
-struct CentresOf {
-  const Normalizers& normalizers;
-  HWY_INLINE Centre<float> At(int64_t i) const { return CentreOf(normalizers, i, 0.0f); }
-};
+// The centres of several runs, by number.
 template <class T>
-struct OneCentre {
-  const Centre<T>& centre;
-  HWY_INLINE Centre<T> At(int64_t /*i*/) const { return centre; }
+struct Centres {
+  const T *mean, *offset, *rstd;
+  HWY_INLINE Centre<T> At(int64_t i) const { return {mean[i], offset[i], rstd[i]}; }
 };
+HWY_INLINE Centres<float> CentresOf(const Normalizers& norm) { return {norm.mean_high, norm.offset, norm.rstd}; }
+template <class T>
+HWY_INLINE Centres<T> OneCentre(const Centre<T>& centre) {
+  return {&centre.mean, &centre.offset, &centre.rstd};
+}
 
 HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
   const StripTag<float> d;
@@ -87,15 +88,16 @@ HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
   }
 }
 
-// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d; with `streams`
-// past the caches.
+// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d; with
+// `may_stream` past the caches, where x and y are of one dtype.
 //
 // NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
 // for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
 // looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten.
 template <bool kCentred, class D, class TX, class TY, class Scale, class Shift>
 HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
-                         const Shift shift, bool streams) {
+                         const Shift shift, bool may_stream) {
+  const bool streams = kCanStream && std::is_same_v<TX, TY> && may_stream;
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
   const auto normalize = [&](V v, V scale_v, V shift_v) HWY_ATTR {
@@ -145,9 +147,9 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
 }
 
 // The same for `count` runs, x_stride and y_stride elements apart, with parameters for each element; null: none.
-template <bool kCentred, class D, class TX, class TY, class Centres>
+template <bool kCentred, class D, class TX, class TY>
 HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
-                                const Centres centres, const float* scale, const float* shift, bool streams) {
+                                const Centres<hn::TFromD<D>> centres, const float* scale, const float* shift, bool streams) {
   const auto write = [=](const auto scale_of, const auto shift_of) HWY_ATTR {
     for (int64_t i = 0; i < count; ++i) {
       WriteRun<kCentred>(d, x + i * x_stride, y + i * y_stride, length, centres.At(i), scale_of, shift_of, streams);
@@ -176,12 +178,15 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
   }
 }
 
+// Whether WriteRun goes from f32 to 16 bits by itself. Not on old processors: it takes as much code as all of one dtype.
+constexpr bool kWriteRunNarrows = !HWY_ARCH_X86 || HWY_TARGET <= HWY_AVX2;
+
 // Whether WriteRun goes from one dtype to the other by itself, with arithmetic in T. In double, which is rare, all is staged;
 // so is 16 bits to others, which is less common.
 template <class T>
 HWY_INLINE bool WritesFrom(simdnorm_dtype x, simdnorm_dtype y) {
   if (sizeof(T) == sizeof(double)) return x == SIMDNORM_F32 && y == SIMDNORM_F32;
-  return IsFloat(y) && (x == y || x == SIMDNORM_F32);
+  return IsFloat(y) && (x == y || (kWriteRunNarrows && x == SIMDNORM_F32));
 }
 
 // Calls write(d, x, y) with pointers to elements of those dtypes.
@@ -195,7 +200,7 @@ HWY_INLINE void WithElements(const Span& x, void* y, simdnorm_dtype y_dtype, con
       using TY = decltype(element);
       if (x.dtype == y_dtype) {
         write(d, static_cast<const TY*>(x.data), static_cast<TY*>(y));
-      } else if constexpr (!std::is_same_v<TY, float>) {
+      } else if constexpr (kWriteRunNarrows && !std::is_same_v<TY, float>) {
         write(d, static_cast<const float*>(x.data), static_cast<TY*>(y));
       }
     });
