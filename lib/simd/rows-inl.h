@@ -304,13 +304,14 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
   for (int64_t at = start; at < start + length; at += kPiece) {
     const int64_t n = HWY_MIN(kPiece, start + length - at);
     Span src = h ? h->From(at - start) : Source(norm, sequence, plane, at, n, source);
+    // What goes to h has to be there in f32.
+    const simdnorm_dtype from = norm.h ? SIMDNORM_F32 : src.dtype;
     // Results are computed where they belong, if nothing that is read later is overwritten there, and nothing left out.
-    const bool at_y = norm.y.dtype == SIMDNORM_F32
-                          ? norm.y_is_write_only
-                          : norm.y_is_write_only && norm.bare && WritesFrom<T>(src.dtype, norm.y.dtype);
+    const bool at_y = norm.y.dtype == SIMDNORM_F32 ? norm.y_is_write_only
+                                                   : norm.y_is_write_only && norm.bare && WritesFrom<T>(from, norm.y.dtype);
     void* dst = at_y ? norm.y.At(norm.Offset(norm.y, sequence, plane) + at) : results;
     const simdnorm_dtype dst_dtype = at_y ? norm.y.dtype : SIMDNORM_F32;
-    if (src.dtype != SIMDNORM_F32 && (norm.h || !WritesFrom<T>(src.dtype, dst_dtype))) {
+    if (src.dtype != from || !WritesFrom<T>(from, dst_dtype)) {
       WidenSpan(src.data, src.dtype, source, n);
       src = {source, SIMDNORM_F32};
     }
