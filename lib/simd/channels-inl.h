@@ -617,9 +617,9 @@ HWY_INLINE void SpreadNormalizers(const Normalizers* of_groups, int64_t of_group
   }
 }
 
-// Channels [first, end) of a problem by statistics of their own.
+// Channels [first, end) of a problem by statistics of their own. Not inline, nor the next: clang adds up frames.
 template <bool kCentred>
-HWY_INLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
+HWY_NOINLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
   ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
     Normalizers normalizers[kTileStrips];
     OwnNormalizers<kCentred>(norm, tile, normalizers);
@@ -628,7 +628,7 @@ HWY_INLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t f
 }
 
 // Channels [first, end) of a problem, whole groups, by statistics of their groups.
-HWY_INLINE void NormalizeGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
+HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
   // Whole groups that fit a tile, or a group of more than one.
   const int64_t step = HWY_MAX(1, kTile / norm.channels_per_group) * norm.channels_per_group;
   for (int64_t begin = first; begin < end; begin += step) {
