@@ -632,6 +632,8 @@ bool AreApart(const Extent& a, const Extent& b) {
   return (a.begin >= b.end || b.begin >= a.end) && a.begin <= a.end && b.begin <= b.end;
 }
 
+// See TakePlainRows. Buffers and the checks above say all of this too, and more, in five times as many instructions; what is
+// not certain here is left to them.
 template <class Args>
 bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
   if (given == nullptr || given->struct_size != sizeof(Args)) return false;

@@ -25,6 +25,14 @@ using simdnorm::Statistics;
 
 constexpr uint16_t kUnwritten = 0xABCD;
 
+// On the calling thread.
+CallOptions OptionsFor(const char* target) {
+  CallOptions options;
+  REQUIRE(simdnorm::FindTarget(target, &options.target_index));
+  options.executor.max_threads = 1;
+  return options;
+}
+
 // Bits of a y of `dtype` with gaps, whose first element lies `shift` elements behind a cache line's begin.
 std::vector<uint16_t> ResultOf(PlainRows rows, int64_t shift, bool as_sequences, const CallOptions& options,
                                Statistics statistics) {
@@ -51,9 +59,7 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
   x[5] = kInf;              // a row of NaN
   x[4096 * 3 + 1] = 1e30f;  // a row in double, for most widths
   ForEachTarget([&](const char* target) {
-    CallOptions options;
-    REQUIRE(simdnorm::FindTarget(target, &options.target_index));
-    options.executor.max_threads = 1;
+    const CallOptions options = OptionsFor(target);
     for (const simdnorm_dtype dtype : kFloatDtypes) {
       std::vector<uint16_t> narrow;
       const void* data = x.data();
@@ -98,7 +104,8 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
 }
 
 // y and, behind it, h of sequences, each with gaps that nobody writes to.
-std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, int64_t size, bool streams) {
+std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, int64_t size, bool streams,
+                                const CallOptions& options) {
   std::vector<uint32_t> outputs(static_cast<size_t>(2 * size) + 16, 0xABCDABCDu);
   const int64_t line = static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(outputs.data()) % 64) % 64 / 4);
   norm.y.data = outputs.data() + line;
@@ -106,9 +113,9 @@ std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, 
   norm.Classify(sequences);
   norm.streams = streams;
   if (norm.mean) {
-    RunGivenSequences(CallOptions(), norm);
+    RunGivenSequences(options, norm);
   } else {
-    RunSequences(CallOptions(), Statistics::kMeanAndVariance, norm, sequences);
+    RunSequences(options, Statistics::kMeanAndVariance, norm, sequences);
   }
   return {outputs.begin() + line, outputs.begin() + line + 2 * size};
 }
@@ -121,7 +128,11 @@ TEST_CASE("sequences: the same bits past the caches or not") {
   }
   x[7] = kInf;  // a sequence of NaN, where statistics are its own
   const auto check = [&](const simdnorm::SequenceNorm& norm, int64_t sequences, int64_t size) {
-    CHECK(OutputsOf(norm, sequences, size, true) == OutputsOf(norm, sequences, size, false));
+    ForEachTarget([&](const char* target) {
+      CAPTURE(std::string(target));
+      const CallOptions options = OptionsFor(target);
+      CHECK(OutputsOf(norm, sequences, size, true, options) == OutputsOf(norm, sequences, size, false, options));
+    });
   };
   for (const int64_t cols : {5, 48, 700, 8500}) {
     CAPTURE(cols);

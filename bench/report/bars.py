@@ -37,7 +37,6 @@ AVX2_BARS = [("in L1", 0, 48 * KIB, 1.8), ("out of cache", 32 * MIB, math.inf, 1
 SCALING_BAR, SCALING_BYTES = 0.95, MIB
 
 
-
 def figure(value, suffix=""):
     """Three digits, or nothing for None."""
     if value is None:

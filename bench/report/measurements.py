@@ -116,7 +116,7 @@ def load(paths):
                 of_runner = runs.setdefault(runner, Samples())
                 of_runner.ratios.append(run["copy_ratio"])
                 of_runner.copies.append(run["copy_s"])
-                of_runner.calls.append(run["copy_ratio"] * run["copy_s"])  # real_time has every interruption in it
+                of_runner.calls.append(run["call_s"])  # real_time has every interruption in it
     if not samples:
         sys.exit("report: nothing is measured in " + " ".join(map(str, paths)))
     passes = {}

@@ -198,7 +198,8 @@ HWY_INLINE int64_t ElementsToLine(const Element* p) {
   return static_cast<int64_t>((kLine - reinterpret_cast<uintptr_t>(p) % kLine) % kLine / sizeof(Element));
 }
 
-// Whether there are streaming stores, for code to have two kinds of loops. On other processors nothing was gained or measured.
+// Whether loops are there twice, with plain and with streaming stores. Where not, it is for the size of the code, or not
+// measured.
 constexpr bool kCanStream = HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2;
 
 // Stores a vector whose place is a multiple of its size, past the caches if `streams`.
