@@ -105,10 +105,10 @@ HWY_NOINLINE inline float* StageRows(const InputTensor& tensor, int64_t offset, 
   return stage;
 }
 
-// Whether elements of a tile are loaded and stored where they lie: f32, and 16 bits in whole strips, since parts of vectors
-// cost more than to stage them. (In double, which is rare, only f32.)
+// Whether elements of a tile are loaded and stored where they lie: f32, and 16 bits but where parts of vectors cost more than
+// to stage them. (In double, which is rare, only f32.)
 HWY_INLINE bool InPlace(const Tile& tile, simdnorm_dtype dtype) {
-  return dtype == SIMDNORM_F32 || (IsFloat(dtype) && tile.count % kItems == 0);
+  return dtype == SIMDNORM_F32 || (IsFloat(dtype) && (kMaskedMovesOf16AreSafe || tile.count % (kItems / 2) == 0));
 }
 template <class T>
 HWY_INLINE bool LoadsFrom(const Tile& tile, simdnorm_dtype dtype) {
@@ -165,11 +165,20 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
     const PivotsOfLanes<T> of_strip = {pivots.of + s * kItems};
     AddStrips<kCentred, true>(d, x, stride, kStrip, seen, rows, of_strip, strips[s].mean, strips[s].m2);
   }
-  if (s < tile.Strips()) {
-    const PivotsOfLanes<T> of_strip = {pivots.of + s * kItems};
-    const size_t valid = static_cast<size_t>(tile.Valid(s));
-    AddStrips<kCentred, false>(d, x, stride, valid, seen, rows, of_strip, strips[s].mean, strips[s].m2);
+  if (s == tile.Strips()) return;
+  const PivotsOfLanes<T> of_strip = {pivots.of + s * kItems};
+  const size_t valid = static_cast<size_t>(tile.Valid(s));
+  const auto add = [&](auto whole, auto tag) HWY_ATTR {
+    AddStrips<kCentred, decltype(whole)::value>(tag, x, stride, valid, seen, rows, of_strip, strips[s].mean, strips[s].m2);
+  };
+  if (valid % hn::Lanes(d) == 0) return add(std::true_type(), d);
+  // Blocks of 8 channels: whole vectors again, which a cache line holds two of.
+  constexpr size_t kHalf = kStrip / 2;
+  if constexpr (hn::MaxLanes(d) > kHalf) {
+    const hn::CappedTag<T, kHalf> half;
+    if (valid == hn::Lanes(half)) return add(std::true_type(), half);
   }
+  add(std::false_type(), d);
 }
 
 // Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments). Not
@@ -537,6 +546,23 @@ HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
   return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLine == 0;
 }
 
+// Where a tile's channels are all that a row has, and not whole strips, rows are taken side by side as rows of more channels.
+// -> how many: to whole strips, and some 64 channels, since many more would cost more factors than they save.
+HWY_INLINE int64_t RowsSideBySide(const ChannelNorm& norm, const Tile& tile) {
+  constexpr int64_t kEnough = 64;
+  if (norm.x.stride != tile.count || norm.y.stride != tile.count || tile.count % kItems == 0) return 1;
+  int64_t rows = 1;
+  while (rows * tile.count % kItems != 0 || rows * tile.count < kEnough) rows *= 2;
+  return rows * tile.count <= kTile ? rows : 1;
+}
+
+// Factors of `rows` rows side by side, a power of two.
+HWY_INLINE void RepeatFactors(int64_t count, int64_t rows, TileFactors& factors) {
+  for (float* factor : {factors.mean, factors.offset, factors.rstd, factors.scale, factors.shift}) {
+    for (int64_t n = count; n < count * rows; n *= 2) memcpy(factor + n, factor, static_cast<size_t>(n) * sizeof(float));
+  }
+}
+
 // Rows [begin, end) of the tile's channels, counted through all samples.
 template <bool kCentred>
 HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
@@ -546,6 +572,8 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
   const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
                      !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
                      InPlace(tile, norm.y.dtype);
+  const int64_t side_by_side = plain ? RowsSideBySide(norm, tile) : 1;
+  if (side_by_side != 1) RepeatFactors(tile.count, side_by_side, factors);
   // The channels that fill up a block are its last tile's.
   const int64_t filling = tile.first + tile.count == norm.Channels(tile.outer) ? norm.width - (tile.first + tile.count) : 0;
 
@@ -559,12 +587,18 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
       continue;
     }
     if (HWY_LIKELY(kCentred && plain)) {
-      const Span x = {norm.x.At(RowOffset(norm.x, tile, sample, row)), norm.x.dtype};
-      void* y = norm.y.At(RowOffset(norm.y, tile, sample, row));
-      const bool streams = norm.streams && IsWholeLines(y, Bytes(norm.y.dtype, norm.y.stride));
-      WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) {
-        WriteChannelRows<true, false>(from, norm.x.stride, to, norm.y.stride, n, 0, tile.count, factors, streams);
-      });
+      const auto write = [&](int64_t first, int64_t rows, int64_t together) HWY_ATTR {
+        const Span x = {norm.x.At(RowOffset(norm.x, tile, sample, first)), norm.x.dtype};
+        void* y = norm.y.At(RowOffset(norm.y, tile, sample, first));
+        const int64_t x_stride = together * norm.x.stride, y_stride = together * norm.y.stride;
+        const bool streams = norm.streams && IsWholeLines(y, Bytes(norm.y.dtype, y_stride));
+        WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) {
+          WriteChannelRows<true, false>(from, x_stride, to, y_stride, rows, 0, together * tile.count, factors, streams);
+        });
+      };
+      const int64_t left_over = n % side_by_side;
+      if (n != left_over) write(row, n / side_by_side, side_by_side);
+      if (left_over != 0) write(row + n - left_over, 1, left_over);
     } else {
       WriteStagedRows<kCentred>(norm, tile, sample, row, n, normalizers, factors);
     }

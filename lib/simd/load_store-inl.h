@@ -3,7 +3,7 @@
 // Arithmetic runs in T = f32 or, where f32's range ends, f64; the tag `d` says which. The element type in memory is the
 // pointer's. Where elements are not loaded and stored as they are, a span of them is widened to f32 in a small
 // buffer first, or narrowed out of one (WidenSpan, NarrowSpan, AddSpan), so that a dtype can be a value. A new dtype is a type
-// with its LoadElements and StoreElements, and a row in WithElementType.
+// with its FromBits and ToBits, and a row in WithElementType.
 //
 // LoadFirst and StoreFirst touch the first n elements only: a tensor may end where its memory page ends.
 #if defined(SIMDNORM_LIB_SIMD_LOAD_STORE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -46,6 +46,9 @@ constexpr bool kMaskedMovesAreSafe = HWY_TARGET <= HWY_AVX2;
 #else
 constexpr bool kMaskedMovesAreSafe = HWY_MEM_OPS_MIGHT_FAULT == 0;
 #endif
+
+// The same of 16 bits, which AVX2 has no masked moves of.
+constexpr bool kMaskedMovesOf16AreSafe = kMaskedMovesAreSafe && !(HWY_ARCH_X86 && HWY_TARGET == HWY_AVX2);
 
 // The one quiet NaN that leaves the library, in bits.
 constexpr uint32_t kQuietNaN = 0x7FC00000u;
@@ -119,9 +122,12 @@ template <class D>
 using BitsTag = hn::Rebind<uint16_t, D>;
 
 template <class D>
-HWY_INLINE hn::Vec<D> LoadElements(D d, const BF16* p) {
+using Bits = hn::Vec<BitsTag<D>>;
+
+template <class D>
+HWY_INLINE hn::Vec<D> FromBits(D d, BF16 /*tag*/, Bits<D> bits) {
   const hn::RebindToUnsigned<D> du;
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(BitsTag<D>(), &p->bits))));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
 // bf16 in the upper half of each lane: to nearest even adds half a unit (0x8000), less 1 where the upper half is even. A carry
@@ -135,15 +141,14 @@ HWY_INLINE hn::Vec<DU> RoundToUpperHalf(D d, hn::Vec<D> v) {
   return hn::Add(hn::Add(bits, hn::Set(du, 0x7FFF)), odd);
 }
 
-template <bool kCanonical = true, class D>
-HWY_INLINE void StoreElements(hn::Vec<D> v, D d, BF16* p) {
-  const auto rounded = RoundToUpperHalf(d, kCanonical ? CanonicalNaN(d, v) : v);
-  hn::StoreU(hn::TruncateTo(BitsTag<D>(), hn::ShiftRight<16>(rounded)), BitsTag<D>(), &p->bits);
+// Of what is no NaN, or the one that leaves the library; so below.
+template <class D>
+HWY_INLINE Bits<D> ToBits(D d, BF16 /*tag*/, hn::Vec<D> v) {
+  return hn::TruncateTo(BitsTag<D>(), hn::ShiftRight<16>(RoundToUpperHalf(d, v)));
 }
 
 template <class D>
-HWY_INLINE hn::Vec<D> LoadElements(D d, const F16* p) {
-  const auto half = hn::LoadU(BitsTag<D>(), &p->bits);
+HWY_INLINE hn::Vec<D> FromBits(D d, F16 /*tag*/, Bits<D> half) {
   if constexpr (kConvertsF16) {
     return hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), half));
   } else {
@@ -163,15 +168,15 @@ HWY_INLINE hn::Vec<D> LoadElements(D d, const F16* p) {
   }
 }
 
-template <bool kCanonical = true, class D>
-HWY_INLINE void StoreElements(hn::Vec<D> v, D d, F16* p) {
-  const auto canonical = kCanonical ? CanonicalNaN(d, v) : v;
+template <class D>
+HWY_INLINE Bits<D> ToBits(D d, F16 /*tag*/, hn::Vec<D> v) {
   const BitsTag<D> d16;
   if constexpr (kConvertsF16) {
-    hn::StoreU(hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), canonical)), d16, &p->bits);
+    (void)d;
+    return hn::BitCast(d16, hn::DemoteTo(hn::Rebind<hwy::float16_t, D>(), v));
   } else {
     const hn::RebindToSigned<D> di;
-    const auto bits = hn::BitCast(di, canonical);
+    const auto bits = hn::BitCast(di, v);
     const auto magnitude = hn::And(bits, hn::Set(di, 0x7FFFFFFF));
     // As for bf16, and the exponent's bias goes from 127 to 15.
     const auto odd = hn::And(hn::ShiftRight<13>(magnitude), hn::Set(di, 1));
@@ -187,8 +192,19 @@ HWY_INLINE void StoreElements(hn::Vec<D> v, D d, F16* p) {
     const auto narrow = hn::IfThenElse(hn::Lt(magnitude, hn::Set(di, (127 + 16) << 23)), finite, beyond);
     const hn::RebindToUnsigned<D> du;
     const auto sign = hn::ShiftLeft<15>(hn::ShiftRight<31>(hn::BitCast(du, bits)));
-    hn::StoreU(hn::TruncateTo(d16, hn::Or(hn::BitCast(du, narrow), sign)), d16, &p->bits);
+    return hn::TruncateTo(d16, hn::Or(hn::BitCast(du, narrow), sign));
   }
+}
+
+// Elements of 16 bits.
+template <class D, class Element>
+HWY_INLINE hn::Vec<D> LoadElements(D d, const Element* p) {
+  return FromBits(d, Element(), hn::LoadU(BitsTag<D>(), &p->bits));
+}
+
+template <bool kCanonical = true, class D, class Element>
+HWY_INLINE void StoreElements(hn::Vec<D> v, D d, Element* p) {
+  hn::StoreU(ToBits(d, Element(), kCanonical ? CanonicalNaN(d, v) : v), BitsTag<D>(), &p->bits);
 }
 
 // Elements from p on until a cache line begins, as streaming stores want it.
@@ -252,6 +268,9 @@ HWY_INLINE hn::Vec<D> LoadFirst(D d, const Element* p, size_t n) {
   } else if constexpr (kMaskedMovesAreSafe && std::is_same_v<Element, float>) {
     const FloatTag<D> df;
     return hn::PromoteTo(d, hn::MaskedLoad(hn::FirstN(df, n), df, p));
+  } else if constexpr (kMaskedMovesOf16AreSafe && !std::is_same_v<Element, float>) {
+    const BitsTag<D> d16;
+    return FromBits(d, Element(), hn::MaskedLoad(hn::FirstN(d16, n), d16, &p->bits));
   } else {
     alignas(64) Element buffer[kStrip] = {};
     memcpy(buffer, p, n * sizeof(Element));
@@ -266,6 +285,9 @@ HWY_INLINE void StoreFirst(hn::Vec<D> v, D d, Element* p, size_t n) {
     hn::BlendedStore(kCanonical ? CanonicalNaN(d, v) : v, hn::FirstN(d, n), d, p);
   } else if constexpr (kMaskedMovesAreSafe && std::is_same_v<Element, float>) {
     StoreFirst<kCanonical>(ToFloat(d, v), FloatTag<D>(), p, n);
+  } else if constexpr (kMaskedMovesOf16AreSafe && !std::is_same_v<Element, float>) {
+    const BitsTag<D> d16;
+    hn::BlendedStore(ToBits(d, Element(), kCanonical ? CanonicalNaN(d, v) : v), hn::FirstN(d16, n), d16, &p->bits);
   } else {
     alignas(64) Element buffer[kStrip];
     StoreElements<kCanonical>(v, d, buffer);

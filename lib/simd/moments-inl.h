@@ -16,6 +16,20 @@
 // pivot / 2 <= x <= 2 pivot. So a constant run has variance 0, and a mean far above the spread costs no digits. (The first
 // element alone would do as well but for outliers: a large one in its place costs all others their digits.)
 //
+// Where the bounds of simdnorm.h come from, with u = 2^-24 (one rounding) and R the largest |x - mean|, to first order in u:
+//
+//   m2      5 roundings in a block, then one in each merge: 34 at the most of a chunk's blocks, 4 of lanes. All terms are
+//           positive, so that makes 43 u of the sum and half of it for rstd, whose division and square root are in double:
+//           22.5 u with its rounding to f32. RMS norm adds 3 (x rstd s, and s itself): 25.5 u, and no data can exceed it.
+//   mean    The pivot K is one of the values, so |mean - K| <= R, and Finish turns to double where it is over 8 std. A merge
+//           rounds the mean so far, and of that error stays the share of the chunk seen so far: taken as independent (Higham &
+//           Mary 2019, "A new approach to probabilistic rounding error analysis") 34 of them have a standard deviation of 2 u
+//           |mean - K|, of which the average over 16 lanes leaves a quarter and their merges add 0.8: 7 u std at worst. The
+//           bound is 33 u std.
+//   y       x - mean rounds once, as the mean is two floats; then rstd, offset, scale and shift do: 5 u of |v s| (two less with
+//           fused multiply-add), and u |y|. Of R rstd |s|, the standard deviations are 2 u from rstd, 2 u from the mean and
+//           1.3 u from these; the bound of 25 u is 8 of all three. Given statistics leave 4 u of |v s|, at worst.
+//
 // RMS norm's mean square has the same order of blocks, lanes and chunks, with pivot and means left out: Centred = false.
 #if defined(SIMDNORM_LIB_SIMD_MOMENTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SIMDNORM_LIB_SIMD_MOMENTS_INL_H_
@@ -123,12 +137,12 @@ HWY_INLINE void MergeLane(D /*d*/, V weight, V weight_m2, V mean_b, V m2_b, V& m
 
 // Adds `count` strips to lanes [0, valid) of a state, which has seen `before` strips in each of them, or begins with them; the
 // other lanes then have 0. Strip i's lane l is x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector
-// has, so that state stays in registers.
-template <bool kCentred, bool kAllLanes, class D, class TX, class Pivots, class T = hn::TFromD<D>>
+// has, so that state stays in registers. kWhole: `valid` is a multiple of that.
+template <bool kCentred, bool kWhole, class D, class TX, class Pivots, class T = hn::TFromD<D>>
 HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t valid, size_t before, size_t count,
                           const Pivots& pivots, T* HWY_RESTRICT state_mean, T* HWY_RESTRICT state_m2) {
   using V = hn::Vec<D>;
-  for (size_t l = 0; l < (kAllLanes ? kStrip : valid); l += hn::Lanes(d)) {
+  for (size_t l = 0; l < valid; l += hn::Lanes(d)) {
     const size_t lanes = HWY_MIN(hn::Lanes(d), valid - l);
     const V pivot = pivots.Get(d, l);
     V mean = hn::Zero(d), m2 = hn::Zero(d);
@@ -140,7 +154,7 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
     const auto load = [&](size_t i) HWY_ATTR {
       const TX* HWY_RESTRICT p = column + static_cast<int64_t>(i) * stride;
       V v;
-      if constexpr (kAllLanes) {
+      if constexpr (kWhole) {
         v = LoadElements(d, p);
       } else {
         v = LoadFirst(d, p, lanes);
@@ -175,13 +189,33 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
       BlockMoments<kCentred, 1>(d, load, block_mean, block_m2);
       merge(block_mean, block_m2, 1);
     }
-    if constexpr (!kAllLanes) {
+    if constexpr (!kWhole) {
       const auto mask = hn::FirstN(d, lanes);
       mean = hn::IfThenElse(mask, mean, mean_before);
       m2 = hn::IfThenElse(mask, m2, m2_before);
     }
     hn::Store(mean, d, state_mean + l);
     hn::Store(m2, d, state_m2 + l);
+  }
+}
+
+// RunMoments of runs that are one block.
+template <bool kCentred, size_t kStrips, class D, class TX, class T = hn::TFromD<D>>
+HWY_INLINE void MomentsOfBlocks(D d, const TX* HWY_RESTRICT x, int64_t stride, int64_t count, const T* HWY_RESTRICT pivots,
+                                T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {
+  using V = hn::Vec<D>;
+  for (int64_t item = 0; item < count; ++item, x += stride, mean += kStrip, m2 += kStrip) {
+    const V pivot = hn::Set(d, pivots[item]);
+    for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) {
+      const auto load = [&](size_t i) HWY_ATTR {
+        const V v = LoadElements(d, x + i * kStrip + l);
+        return kCentred ? hn::Sub(v, pivot) : v;
+      };
+      V block_mean, block_m2;
+      BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
+      hn::Store(block_mean, d, mean + l);
+      hn::Store(block_m2, d, m2 + l);
+    }
   }
 }
 
@@ -193,6 +227,9 @@ HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t stride, int6
   // A pass over a column of narrow vectors covers 16 blocks, so that the next column finds them in L1.
   constexpr size_t kPass = 16 * kBlock;
   const size_t strips = static_cast<size_t>(length) / kStrip, ragged = static_cast<size_t>(length) % kStrip;
+  // Attention heads are of 64 or 128 elements; counting what there is of them takes longer than their moments.
+  if (length == 128) return MomentsOfBlocks<kCentred, 8>(d, x, stride, count, pivots, mean, m2);
+  if (length == 64) return MomentsOfBlocks<kCentred, 4>(d, x, stride, count, pivots, mean, m2);
   for (int64_t item = 0; item < count; ++item, x += stride, mean += kStrip, m2 += kStrip) {
     const OnePivot<T> pivot = {pivots[item]};
     if (hn::Lanes(d) == kStrip) {

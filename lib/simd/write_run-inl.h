@@ -132,13 +132,12 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
     }
     if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
   } else {
-    for (; i + 4 * step <= length; i += 4 * step) {
-      const V v0 = result(i), v1 = result(i + step), v2 = result(i + 2 * step), v3 = result(i + 3 * step);
-      if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v0, v1), hn::Add(v2, v3)))))) {
-        for (int64_t j = i; j < i + 4 * step; j += step) StoreElements(result(j), d, y + j);
+    for (; i + 2 * step <= length; i += 2 * step) {
+      const V v0 = result(i), v1 = result(i + step);
+      if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(v0, v1))))) {
+        for (int64_t j = i; j < i + 2 * step; j += step) StoreElements(result(j), d, y + j);
       } else {
         StorePair(v0, v1, d, y + i, streams);
-        StorePair(v2, v3, d, y + i + 2 * step, streams);
       }
     }
   }
@@ -151,8 +150,14 @@ template <bool kCentred, class D, class TX, class TY>
 HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
                                 const Centres<hn::TFromD<D>> centres, const float* scale, const float* shift, bool streams) {
   const auto write = [=](const auto scale_of, const auto shift_of) HWY_ATTR {
-    for (int64_t i = 0; i < count; ++i) {
-      WriteRun<kCentred>(d, x + i * x_stride, y + i * y_stride, length, centres.At(i), scale_of, shift_of, streams);
+    // What is captured lies in memory, where a compiler has to look again after every store to y.
+    const TX* from = x;
+    TY* to = y;
+    const int64_t from_stride = x_stride, to_stride = y_stride, n = length, end = count;
+    const auto all = centres;
+    const bool past_caches = streams;
+    for (int64_t i = 0; i < end; ++i, from += from_stride, to += to_stride) {
+      WriteRun<kCentred>(d, from, to, n, all.At(i), scale_of, shift_of, past_caches);
     }
   };
   if (scale && shift) return write(PerElement{scale}, PerElement{shift});
