@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "accuracy.h"
 #include "harness.h"
 #include "peers/peers.h"
 #include "simdnorm/simdnorm.hpp"
@@ -55,7 +56,7 @@ std::string Library(const Peer& peer) { return peer.name.substr(0, peer.name.fin
 
 void PrintHelp() {
   std::printf(
-      "simdnorm_bench [--target NAME]... [--peer NAME]... [--threads LIST] [--scaling] [Google Benchmark's flags]\n"
+      "simdnorm_bench [--target NAME]... [--peer NAME]... [--threads LIST] [--scaling | --errors] [Google Benchmark's flags]\n"
       "Names are OP/DTYPE/SHAPE/RUNNER/threads:N. DTYPE is x's, as in bf16, or x's and y's, as in bf16-i8. RUNNER is a CPU\n"
       "target, a peer, or the ceiling: the same loads and stores without the arithmetic. call_s is the median time of a call,\n"
       "copy_s that of the fastest copy of the same bytes, copy_ratio the first over the second, add_copy_ratio over a loop's\n"
@@ -64,7 +65,8 @@ void PrintHelp() {
       "  --peer NAME      only this peer (may be repeated), or none; default: all that were built in: %s\n"
       "  --list-peers     names and versions of the peers, and no bench\n"
       "  --threads LIST   numbers of threads, as in 1,2,4; default: 1 and the machine's\n"
-      "  --scaling        how the cost grows with the size, instead of the usual cases\n\n"
+      "  --scaling        how the cost grows with the size, instead of the usual cases\n"
+      "  --errors         a table of errors on data easy and hard, and no bench\n\n"
       "Google Benchmark's:\n\n",
       Join(SupportedTargets()).c_str(), Join(Names(Peers())).c_str());
   benchmark::PrintDefaultHelp();
@@ -103,16 +105,20 @@ std::vector<int> ParseThreads(const char* list) {
 
 struct Flags {
   Config config;
-  bool scaling = false;
+  bool scaling = false, errors = false;
 };
 
 // What Google Benchmark has left of the command line.
 Flags ParseFlags(int argc, char** argv) {
-  enum : int { kTarget, kPeer, kListPeers, kThreads, kScaling };
+  enum : int { kTarget, kPeer, kListPeers, kThreads, kScaling, kErrors };
   const option options[] = {
-      {"target", required_argument, nullptr, kTarget},  {"peer", required_argument, nullptr, kPeer},
-      {"list-peers", no_argument, nullptr, kListPeers}, {"threads", required_argument, nullptr, kThreads},
-      {"scaling", no_argument, nullptr, kScaling},      {nullptr, 0, nullptr, 0},
+      {"target", required_argument, nullptr, kTarget},
+      {"peer", required_argument, nullptr, kPeer},
+      {"list-peers", no_argument, nullptr, kListPeers},
+      {"threads", required_argument, nullptr, kThreads},
+      {"scaling", no_argument, nullptr, kScaling},
+      {"errors", no_argument, nullptr, kErrors},
+      {nullptr, 0, nullptr, 0},
   };
   const std::vector<const char*> targets = SupportedTargets();
   const std::vector<Peer> peers = Peers();
@@ -151,6 +157,9 @@ Flags ParseFlags(int argc, char** argv) {
       case kScaling:
         flags.scaling = true;
         break;
+      case kErrors:
+        flags.errors = true;
+        break;
       default:
         std::exit(kUsageError);  // getopt_long has said why
     }
@@ -172,7 +181,11 @@ std::string CpuName() {
 
 int Main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv, PrintHelp);
-  const auto [config, scaling] = ParseFlags(argc, argv);
+  const auto [config, scaling, errors] = ParseFlags(argc, argv);
+  if (errors) {
+    PrintErrors(config.peers);
+    return EXIT_SUCCESS;
+  }
   benchmark::AddCustomContext("simdnorm", simdnorm_version());
   benchmark::AddCustomContext("targets", Join(SupportedTargets()));
   benchmark::AddCustomContext("cpu", CpuName());

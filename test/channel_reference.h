@@ -63,21 +63,21 @@ inline ChannelExpected Reference(const ChannelProblem& p) {
     }
     const Real rstd = 1 / std::sqrt(variance + static_cast<Real>(p.epsilon));
 
-    // Normalized values, and the largest of 1 and of their finite magnitudes, with and without shift.
-    std::vector<Real> normalized(count), scaled(count);
-    Real magnitude = 1;
+    // Normalized values, and the largest of their finite magnitudes before scale and shift.
+    std::vector<Real> deviations(count), scales(count), normalized(count);
+    Real largest = 0;
     for (size_t i = 0; i < count; ++i) {
       const size_t channel = places[i] / static_cast<size_t>(p.spatial) % static_cast<size_t>(p.channels);
-      scaled[i] = (static_cast<Real>(p.x[places[i]]) - mean) * rstd * or_else(p.scale, channel, 1);
-      normalized[i] = scaled[i] + or_else(p.shift, channel, 0);
-      for (const Real size : {std::fabs(scaled[i]), std::fabs(normalized[i])}) {
-        if (std::isfinite(size)) magnitude = std::max(magnitude, size);
-      }
+      const Real deviation = (static_cast<Real>(p.x[places[i]]) - mean) * rstd;
+      if (std::isfinite(deviation)) largest = std::max(largest, std::fabs(deviation));
+      scales[i] = or_else(p.scale, channel, 1);
+      deviations[i] = deviation;
+      normalized[i] = deviation * scales[i] + or_else(p.shift, channel, 0);
     }
     for (size_t i = 0; i < count; ++i) {
-      const Real size = std::fabs(normalized[i]);
-      const Real normalized_bound =
-          p.op == ChannelOp::kInference ? kInferenceBound * (std::fabs(scaled[i]) + size) + kSmallest : kItemBound * magnitude;
+      const Real product_bound = p.op == ChannelOp::kInference ? InferenceError(deviations[i] * scales[i], scales[i])
+                                                               : ItemError(largest, rstd, scales[i]);
+      const Real normalized_bound = product_bound + LastError(normalized[i]);
       const Real sum = normalized[i] + or_else(p.residual, places[i], 0);
       const Real sum_bound = normalized_bound + (p.residual.empty() ? 0 : kRounding * std::fabs(sum));
       const Real y = Activated(p.activation, p.activation_slope, sum);
@@ -85,20 +85,24 @@ inline ChannelExpected Reference(const ChannelProblem& p) {
       expected.y.bound[places[i]] = ActivationError(p.activation, p.activation_slope, y, sum_bound);
     }
 
-    const Real deviation = std::sqrt(variance);
-    expected.mean.Add(mean, kRounding * std::fabs(mean) + kMeanBound * deviation + kSubnormalMean);
+    const Real spread = std::sqrt(variance);
+    expected.mean.Add(mean, MeanBound(mean, spread));
     expected.rstd.Add(rstd, kRstdBound * rstd);
     if (p.op != ChannelOp::kTraining) continue;
     // Without a value to count the running statistics stay exactly as they are.
-    const Real momentum = count != 0 ? static_cast<Real>(p.momentum) : 0, rounding = count != 0 ? kRounding : 0;
-    const Real factor = p.running_variance_kind == SIMDNORM_UNBIASED ? number(count) / (number(count) - 1) : 1;
-    const Real running_mean = (1 - momentum) * or_else(p.running_mean, item, 0) + (count != 0 ? momentum * mean : 0);
+    const Real old_mean = or_else(p.running_mean, item, 0), old_variance = or_else(p.running_variance, item, 0);
+    if (count == 0) {
+      expected.running_mean.Add(old_mean, 0);
+      expected.running_variance.Add(old_variance, 0);
+      continue;
+    }
+    const Real momentum = p.momentum;
     const Real running_variance =
-        (1 - momentum) * or_else(p.running_variance, item, 0) + (count != 0 ? momentum * variance * factor : 0);
-    expected.running_mean.Add(running_mean,
-                              rounding * std::fabs(running_mean) + (count != 0 ? kMeanBound * deviation + kSubnormalMean : 0));
-    expected.running_variance.Add(
-        running_variance, rounding * std::fabs(running_variance) + (count != 0 ? kVarianceBound * variance + kSmallest : 0));
+        p.running_variance_kind == SIMDNORM_UNBIASED ? variance * number(count) / (number(count) - 1) : variance;
+    const Real new_mean = (1 - momentum) * old_mean + momentum * mean;
+    const Real new_variance = (1 - momentum) * old_variance + momentum * running_variance;
+    expected.running_mean.Add(new_mean, RunningMeanBound(new_mean, momentum, spread));
+    expected.running_variance.Add(new_variance, RunningVarianceBound(new_variance, momentum, running_variance));
   }
   return expected;
 }

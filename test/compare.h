@@ -26,25 +26,48 @@ inline const char* OpName(Op op) {
   return kNames[static_cast<int>(op)];
 }
 
-// simdnorm.h promises these three.
-constexpr Real kItemBound = 4e-6L;       // layer norm, batch norm training: of the item's largest |y| and |scaled|, and of 1
-constexpr Real kRMSNormBound = 2e-6L;    // of |y|
-constexpr Real kInferenceBound = 4e-7L;  // of |y - shift| + |y|: four roundings and that of the sum
-// Of |rstd|. The same error is part of y's, so that it can be no larger than y's in RMS norm.
-constexpr Real kRstdBound = 2e-6L;
+// simdnorm.h promises these; simd/moments-inl.h says where they come from.
+constexpr Real kItemBound = 1.5e-6L;       // of |scale| and the item's largest |x - mean| * rstd; RMS norm has its own
+constexpr Real kRMSNormBound = 1.6e-6L;    // of |y|
+constexpr Real kInferenceBound = 2.4e-7L;  // of |y - shift|
+constexpr Real kRstdBound = 1.4e-6L;       // of rstd
+constexpr Real kMeanBound = 4e-6L;         // of the standard deviation
+constexpr Real kVarianceBound = 2.8e-6L;   // of the variance that goes into a running one: twice that of rstd
 // Rounding once to f32: half of the last of 24 bits, and a little for the arithmetic in double before.
 constexpr Real kRounding = 6.0e-8L;
-// Of the standard deviation, on top of rounding: an error of the mean moves y by itself / std, part of y's bound.
-constexpr Real kMeanBound = 2e-6L;
-// The running variance takes the error of the variance, twice that of rstd.
-constexpr Real kVarianceBound = 4e-6L;
 // Results that are subnormal are multiples of this.
 constexpr Real kSmallest = 1.401298464324817070923729583289916131280e-45L;
 // simdnorm.h promises this of activations, and so of silu(gate): of the result, and its least normal number.
 constexpr Real kActivationBound = 4e-7L;
 constexpr Real kActivationSlack = FLT_MIN;
-// Means are reduced in f32: a subnormal one is rounded in each of the steps (32 blocks and 4 merges of lanes).
-constexpr Real kSubnormalMean = 36 * kSmallest;
+// Means are reduced in f32: a subnormal one is rounded, by half of this, in each of up to 64 steps.
+constexpr Real kSubnormalMean = 32 * kSmallest;
+
+// How far y may be off by the statistics and the multiplications: of layer, group, instance norm and batch norm (training),
+// with `largest` as the item's largest |x - mean| * rstd. Below the second number, differences and products are subnormal.
+inline Real ItemError(Real largest, Real rstd, Real scale) {
+  return kItemBound * std::fabs(scale) * std::max(largest, 0x1p-125L * std::max(rstd, Real{1}));
+}
+// The same of batch norm (inference), with `scaled` = y - shift.
+inline Real InferenceError(Real scaled, Real scale) {
+  return kInferenceBound * std::fabs(scaled) + std::fabs(scale) * kSmallest;
+}
+// What the addition of shift adds to that.
+inline Real LastError(Real y) { return kRounding * std::fabs(y) + kSmallest; }
+
+inline Real MeanBound(Real mean, Real spread) { return kRounding * std::fabs(mean) + kMeanBound * spread + kSubnormalMean; }
+// Of running statistics that take up such a spread or variance.
+inline Real RunningMeanBound(Real running, Real momentum, Real spread) {
+  return kRounding * std::fabs(running) + std::fabs(momentum) * (kMeanBound * spread + kSubnormalMean) + kSmallest;
+}
+inline Real RunningVarianceBound(Real running, Real momentum, Real variance) {
+  return kRounding * std::fabs(running) + std::fabs(momentum) * kVarianceBound * variance + kSmallest;
+}
+
+// A sum in double of so many terms, of these magnitudes in all, rounded once to f32.
+inline Real FoldedBiasBound(Real bias, Real magnitudes, Real num_terms) {
+  return kRounding * std::fabs(bias) + 1.2e-16L * (num_terms + 6) * magnitudes + kSmallest;
+}
 
 // How far activation(v) may be from `activated` if v itself is off by `error`, which an activation's slope can let grow.
 inline Real ActivationError(simdnorm_activation activation, float slope, Real activated, Real error) {
@@ -87,23 +110,17 @@ struct Bounds {
 inline Bounds BoundsOf(Op op, const Expected& expected, simdnorm_dtype y_dtype = SIMDNORM_F32) {
   const bool steps_follow = !expected.normalized.empty();
   const std::vector<Real>& normalized = steps_follow ? expected.normalized : expected.y;
-  // The largest of 1 and of the finite |normalized| and |scaled| of each item.
-  std::vector<Real> magnitudes(expected.mean.size(), 1);
-  for (size_t i = 0; i < expected.y.size(); ++i) {
-    Real& magnitude = magnitudes[static_cast<size_t>(expected.item[i])];
-    for (const Real value : {std::fabs(normalized[i]), std::fabs(expected.scaled[i])}) {
-      if (std::isfinite(value)) magnitude = std::max(magnitude, value);
-    }
-  }
   const auto bounds = [](const std::vector<Real>& values, const auto& bound) {
     std::vector<Real> result(values.size());
     for (size_t i = 0; i < values.size(); ++i) result[i] = bound(i, std::fabs(values[i]));
     return result;
   };
   const auto normalized_bound = [&](size_t i, Real size) -> Real {
-    if (op == Op::kRMSNorm) return kRMSNormBound * size + kSmallest;
-    if (op == Op::kBatchNormInference) return kInferenceBound * (std::fabs(expected.scaled[i]) + size) + kSmallest;
-    return kItemBound * magnitudes[static_cast<size_t>(expected.item[i])];
+    const size_t item = static_cast<size_t>(expected.item[i]);
+    const Real scale = expected.scale[i];
+    if (op == Op::kRMSNorm) return kRMSNormBound * size + (1 + std::fabs(scale)) * kSmallest;
+    if (op == Op::kBatchNormInference) return InferenceError(expected.scaled[i], scale) + LastError(size);
+    return ItemError(expected.largest[item], expected.rstd[item], scale) + LastError(size);
   };
   const auto y_bound = [&](size_t i, Real size) -> Real {
     Real error = normalized_bound(i, std::fabs(normalized[i]));
@@ -114,18 +131,19 @@ inline Bounds BoundsOf(Op op, const Expected& expected, simdnorm_dtype y_dtype =
     }
     return y_dtype == SIMDNORM_F32 ? error : error + HalfUlp(y_dtype, size + error);
   };
-  const auto mean_bound = [&](size_t i, Real size) {
-    return kRounding * size + kMeanBound * std::sqrt(expected.variance[i]) + kSubnormalMean;
-  };
+  const auto mean_bound = [&](size_t i, Real size) { return MeanBound(size, std::sqrt(expected.variance[i])); };
   const auto rstd_bound = [](size_t /*i*/, Real size) { return kRstdBound * size; };
+  const auto running_mean_bound = [&](size_t i, Real size) {
+    return RunningMeanBound(size, expected.momentum, std::sqrt(expected.variance[i]));
+  };
   const auto running_variance_bound = [&](size_t i, Real size) {
-    return kRounding * size + kVarianceBound * expected.variance[i] + kSmallest;
+    return RunningVarianceBound(size, expected.momentum, expected.variance[i] * expected.running_factor);
   };
   const auto exact = [](size_t /*i*/, Real /*size*/) { return Real{0}; };
   return {bounds(expected.y, y_bound),
           bounds(expected.mean, mean_bound),
           bounds(expected.rstd, rstd_bound),
-          bounds(expected.running_mean, mean_bound),
+          bounds(expected.running_mean, running_mean_bound),
           bounds(expected.running_variance, running_variance_bound),
           bounds(expected.h, exact)};
 }

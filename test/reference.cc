@@ -66,6 +66,7 @@ Expected Sized(const Items& y) {
   const size_t elements = static_cast<size_t>(y.count * y.Size());
   expected.y.resize(elements);
   expected.scaled.resize(elements);
+  expected.scale.resize(elements);
   expected.item.resize(elements);
   return expected;
 }
@@ -76,12 +77,17 @@ void AddItem(const Items& y, const std::vector<Real>& values, Real mean, Real va
              const Shift& shift_of, Expected& expected) {
   const Real rstd = 1 / std::sqrt(variance + static_cast<Real>(epsilon));
   const int64_t item = static_cast<int64_t>(expected.mean.size());
+  Real largest = 0;
   for (int64_t j = 0; j < y.Size(); ++j) {
     const size_t at = static_cast<size_t>(y.At(item, j));
-    expected.scaled[at] = (values[static_cast<size_t>(j)] - mean) * rstd * scale_of(j);
+    const Real normalized = (values[static_cast<size_t>(j)] - mean) * rstd;
+    if (std::isfinite(normalized)) largest = std::max(largest, std::fabs(normalized));
+    expected.scale[at] = scale_of(j);
+    expected.scaled[at] = normalized * expected.scale[at];
     expected.y[at] = expected.scaled[at] + shift_of(j);
     expected.item[at] = item;
   }
+  expected.largest.push_back(largest);
   expected.mean.push_back(mean);
   expected.variance.push_back(variance);
   expected.rstd.push_back(rstd);
@@ -189,6 +195,8 @@ Expected Reference(const simdnorm_batch_norm_training_args& args) {
   const Real momentum = args.momentum, count = static_cast<Real>(items.Size());
   const Real running_factor = args.running_variance_kind == SIMDNORM_UNBIASED ? count / (count - 1) : 1;
   Expected expected = Sized(items);
+  expected.momentum = momentum;
+  expected.running_factor = running_factor;
   for (int64_t channel = 0; channel < args.channels; ++channel) {
     const std::vector<Real> values = Gather(args, items, channel);
     const Real mean = MeanOf(values), variance = MeanSquareAbout(values, mean);
@@ -196,6 +204,43 @@ Expected Reference(const simdnorm_batch_norm_training_args& args) {
     expected.running_mean.push_back((1 - momentum) * At(args.running_mean, SIMDNORM_F32, channel, 0) + momentum * mean);
     expected.running_variance.push_back((1 - momentum) * At(args.running_variance, SIMDNORM_F32, channel, 0) +
                                         momentum * (variance * running_factor));
+  }
+  return expected;
+}
+
+// Over [outputs][inputs of their group][kernel], wherever those lie.
+ExpectedFold Reference(const simdnorm_fold_batch_norm_args& args) {
+  const bool preceding = args.position == SIMDNORM_FOLD_INTO_PRECEDING;
+  const int64_t groups = std::max<int64_t>(args.groups, 1), kernel = std::max<int64_t>(args.kernel, 1);
+  const int64_t group_inputs = args.in_channels / groups, group_outputs = args.out_channels / groups;
+  ExpectedFold expected;
+  expected.weight.resize(static_cast<size_t>(args.out_channels * group_inputs * kernel));
+  if (!preceding) expected.num_terms = static_cast<Real>(group_inputs * kernel);
+  for (int64_t o = 0; o < args.out_channels; ++o) {
+    const Real bias = At(args.bias, SIMDNORM_F32, o, 0);
+    Real sum = preceding ? 0 : bias, magnitudes = preceding ? 0 : std::fabs(bias);
+    for (int64_t i = 0; i < group_inputs; ++i) {
+      const int64_t input = o / group_outputs * group_inputs + i, c = preceding ? o : input;
+      const Real variance = static_cast<Real>(args.variance[c]) + static_cast<Real>(args.epsilon);
+      const Real factor = At(args.scale, SIMDNORM_F32, c, 1) / std::sqrt(variance);
+      const Real shift = At(args.shift, SIMDNORM_F32, c, 0), mean_term = static_cast<Real>(args.mean[c]) * factor;
+      for (int64_t k = 0; k < kernel; ++k) {
+        const int64_t at =
+            args.transposed ? (input * group_outputs + o % group_outputs) * kernel + k : (o * group_inputs + i) * kernel + k;
+        const Real weight = args.weight[at];
+        expected.weight[static_cast<size_t>(at)] = weight * factor;
+        if (!preceding) {
+          sum += weight * (shift - mean_term);
+          magnitudes += std::fabs(weight) * (std::fabs(shift) + std::fabs(mean_term));
+        }
+      }
+      if (preceding && i == 0) {
+        sum = bias * factor + (shift - mean_term);
+        magnitudes = std::fabs(bias * factor) + std::fabs(shift) + std::fabs(mean_term);
+      }
+    }
+    expected.bias.push_back(sum);
+    expected.terms.push_back(magnitudes);
   }
   return expected;
 }

@@ -17,9 +17,12 @@ using Real = long double;
 struct Expected {
   std::vector<Real> y;        // rows: item by item; batch norm: in the order of memory
   std::vector<Real> scaled;   // y before shift is added
+  std::vector<Real> scale;    // what it was multiplied by
   std::vector<int64_t> item;  // whose element it is
   // By item. RMS norm's variance is its mean square.
   std::vector<Real> mean, variance, rstd, running_mean, running_variance;
+  std::vector<Real> largest;              // of the finite |x - mean| * rstd
+  Real momentum = 0, running_factor = 1;  // momentum * variance * running_factor goes into the running variance
 
   // Of rows. The steps from the normalized values (`scaled` and shift) to y = activated * gate, empty if there are none.
   std::vector<Real> normalized, with_residual, activated, gate;
@@ -34,6 +37,13 @@ Expected Reference(const simdnorm_layer_norm_args& args);
 Expected Reference(const simdnorm_rms_norm_args& args);
 Expected Reference(const simdnorm_batch_norm_inference_args& args);
 Expected Reference(const simdnorm_batch_norm_training_args& args);
+
+struct ExpectedFold {
+  std::vector<Real> weight, bias;
+  std::vector<Real> terms;  // of each bias: the sum of the magnitudes of what it is the sum of
+  Real num_terms = 1;
+};
+ExpectedFold Reference(const simdnorm_fold_batch_norm_args& args);
 
 // Their limits at infinity.
 Real Activated(simdnorm_activation activation, float slope, Real v);

@@ -27,6 +27,8 @@
  *                SIMDNORM_STACK_BYTES of stack, besides what OpenMP or the caller's parallel_for use.
  *   Threads      Any number of threads may call at the same time on different outputs. There is no global state but what the
  *                first call finds out of the machine: its targets and its number of processors.
+ *                After fork(), a child may call with max_threads 1, or with a parallel_for of threads that it started; GCC's
+ *                OpenMP waits for ever in a child whose parent had used it.
  *   Bits         The same call gives the same bits for any number of threads, any executor, any alignment, in place or not,
  *                and on every target with fused multiply-add (AVX2, AVX3*, NEON, SVE*); a row's or channel's bits do not
  *                depend on the others. SSE2, SSSE3, SSE4, SCALAR and EMU128 differ in the last digits.
@@ -218,12 +220,13 @@ SIMDNORM_API const char* simdnorm_version(void);
  * With inner > 1, or a col_stride > 1, residual, bias, h, gate, integer y and lengths are not supported (SIMDNORM_UNSUPPORTED).
  *
  * Statistics are one-pass Welford (Welford 1962; Chan, Golub & LeVeque 1979) about a pivot, the mean kept to twice f32's
- * precision. Error bounds, whatever the mean, for std >= 1e-7 * |mean| and epsilon not negative:
- *   |y - exact|    <= 4e-6 * max_c(1, |y|, |scale * rstd * (x - mean)|) over the row
- *   |mean - exact| <= 6e-8 * |mean| + 2e-6 * std, and 36 times f32's smallest subnormal
- *   |rstd - exact| <= 2e-6 * rstd
- * for y in f32 with nothing after the normalization. A y of 16 bits is that f32 value rounded once more; sums and products
- * round once each; activations have the bound that stands at simdnorm_activation. */
+ * precision. Error bounds, whatever the mean, for epsilon not negative and results within f32's range:
+ *   |y - exact|    <= 1.5e-6 * |s[c]| * V + 6e-8 * |y| + 2^-149    V = max(max_c |h[r,c] - mean| * rstd, 2^-125 * max(1, rstd))
+ *   |mean - exact| <= 6e-8 * |mean| + 4e-6 * std + 2^-144
+ *   |rstd - exact| <= 1.4e-6 * rstd
+ * for y in f32 with nothing after the normalization; 2^-149 is f32's smallest number. A y of 16 bits is that f32 value rounded
+ * once more: half a unit in its last place on top. Sums and products of the other steps round once each; activations have the
+ * bound that stands at simdnorm_activation. */
 typedef struct simdnorm_layer_norm_args {
   size_t struct_size;         /* sizeof(simdnorm_layer_norm_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where variance + epsilon < 0 */
@@ -278,8 +281,9 @@ SIMDNORM_API simdnorm_status simdnorm_layer_norm(const simdnorm_layer_norm_args*
  *     rstd[r] = 1 / sqrt(sum_c h[r,c]^2 / cols + epsilon)           v[r,c] = h[r,c] * rstd[r] * (scale_offset + scale[c])
  *
  * and y = v; all that can go around it, rows in padding and strides are as in simdnorm_layer_norm. rows = 0 or cols = 0:
- * nothing to do, nothing is written. Error bounds for epsilon not negative: |y - exact| <= 2e-6 * |y|, plus f32's smallest
- * subnormal; |rstd - exact| <= 2e-6 * rstd. */
+ * nothing to do, nothing is written. Error bounds for epsilon not negative, y as in simdnorm_layer_norm:
+ *   |y - exact|    <= 1.6e-6 * |y| + (1 + |scale_offset + scale[c]|) * 2^-149
+ *   |rstd - exact| <= 1.4e-6 * rstd */
 typedef struct simdnorm_rms_norm_args {
   size_t struct_size;         /* sizeof(simdnorm_rms_norm_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where the mean square + epsilon < 0 */
@@ -333,8 +337,9 @@ SIMDNORM_API simdnorm_status simdnorm_rms_norm(const simdnorm_rms_norm_args* arg
  *
  * always in this centred form, so that x == mean[c] gives exactly shift[c] (for finite scale and variance + epsilon > 0).
  * A size of 0: nothing to do, nothing is written. After it, as in training: y = activation(y + residual). Positions that
- * lengths or mask leave out are only not written, or written as zero. Error bound, where x - mean[c] and its product with rstd
- * are within f32's range: |y - exact| <= 4e-7 * (|y - shift| + |y|), plus f32's smallest subnormal. */
+ * lengths or mask leave out are only not written, or written as zero. Error bound, where x - mean[c], its product with rstd
+ * and rstd itself do not overflow, for y in f32 with nothing after (of 16 bits: half a unit in its last place on top):
+ *   |y - exact|    <= 2.4e-7 * |y - shift[c]| + 6e-8 * |y| + (1 + |scale[c]|) * 2^-149 */
 typedef struct simdnorm_batch_norm_inference_args {
   size_t struct_size;               /* sizeof(simdnorm_batch_norm_inference_args) */
   float epsilon;                    /* finite; negative is legal and gives NaN where variance + epsilon < 0 */
@@ -379,8 +384,9 @@ SIMDNORM_API simdnorm_status simdnorm_batch_norm_inference(const simdnorm_batch_
  * and count are those of the positions that count; lengths give the bits that the data cut to them would. If no position
  * counts, mean and rstd are NaN and the running statistics stay as they are.
  *
- * Statistics as in simdnorm_layer_norm, and the same error bounds with a channel for a row; what a running statistic adds to
- * its old value is as exact: 2e-6 * std for the mean, 4e-6 * variance for the variance, and one rounding. */
+ * Statistics as in simdnorm_layer_norm, and the same error bounds with a channel for a row. Running statistics:
+ *   |running_mean - exact|     <= 6e-8 * |running_mean|     + |momentum| * (4e-6 * std + 2^-144) + 2^-149
+ *   |running_variance - exact| <= 6e-8 * |running_variance| + |momentum| * 2.8e-6 * variance' + 2^-149 */
 typedef struct simdnorm_batch_norm_training_args {
   size_t struct_size;         /* sizeof(simdnorm_batch_norm_training_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where variance + epsilon < 0 */
@@ -471,7 +477,10 @@ enum {
  *
  * All in double, rounded once to f32; the sum in the order of memory. Outputs o and inputs i of different groups are not
  * connected. folded_weight may be weight, folded_bias may be bias. Runs on the calling thread; of `options` only the message is
- * used. out_channels or in_channels = 0: nothing to do, nothing is written. */
+ * used. out_channels or in_channels = 0: nothing to do, nothing is written. Error bounds, n being the number of products in a
+ * sum (preceding: 1) and S the sum of the magnitudes of its terms |bias * a|, |w * shift|, |w * mean * a|:
+ *   |folded_weight - exact| <= 6e-8 * |folded_weight| + 2^-149
+ *   |folded_bias - exact|   <= 6e-8 * |folded_bias| + 1.2e-16 * (n + 6) * S + 2^-149 */
 typedef struct simdnorm_fold_batch_norm_args {
   size_t struct_size; /* sizeof(simdnorm_fold_batch_norm_args) */
   float epsilon;      /* finite */

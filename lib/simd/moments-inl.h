@@ -24,8 +24,9 @@
 //   mean    The pivot K is one of the values, so |mean - K| <= R, and Finish turns to double where it is over 8 std. A merge
 //           rounds the mean so far, and of that error stays the share of the chunk seen so far: taken as independent (Higham &
 //           Mary 2019, "A new approach to probabilistic rounding error analysis") 34 of them have a standard deviation of 2 u
-//           |mean - K|, of which the average over 16 lanes leaves a quarter and their merges add 0.8: 7 u std at worst. The
-//           bound is 33 u std.
+//           |mean - K|: 16 u std at worst, for channels side by side; along a run the average over 16 lanes leaves half of it.
+//           The bound, 67 u std, is 4 of those. If all roundings agreed it would be 172 u std: 17.5 for the merges and 4
+//           before, 8 times.
 //   y       x - mean rounds once, as the mean is two floats; then rstd, offset, scale and shift do: 5 u of |v s| (two less with
 //           fused multiply-add), and u |y|. Of R rstd |s|, the standard deviations are 2 u from rstd, 2 u from the mean and
 //           1.3 u from these; the bound of 25 u is 8 of all three. Given statistics leave 4 u of |v s|, at worst.
