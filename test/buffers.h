@@ -1,5 +1,6 @@
 // Buffers at the edge of memory: the page before and the page after cannot be touched, and every element that nobody was
-// asked to write holds a canary. So a read or write outside faults at once, or is seen afterwards.
+// asked to write holds a canary. So a read or write outside faults at once, or is seen afterwards. Where MemorySanitizer or
+// valgrind looks on, canaries are uninitialized memory to it: a result that depends on one is seen as well.
 #ifndef SIMDNORM_TEST_BUFFERS_H_
 #define SIMDNORM_TEST_BUFFERS_H_
 
@@ -10,9 +11,55 @@
 
 #include <cstdlib>
 
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#define SIMDNORM_TEST_MSAN
+#endif
+#endif
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#define SIMDNORM_TEST_MEMCHECK
+#endif
+
 #include "dtypes.h"
 
 namespace simdnorm_test {
+
+// What MemorySanitizer and valgrind are told; elsewhere nothing happens.
+inline void MarkUninitialized([[maybe_unused]] const void* begin, [[maybe_unused]] size_t bytes) {
+#if defined(SIMDNORM_TEST_MSAN)
+  __msan_poison(begin, bytes);
+#elif defined(SIMDNORM_TEST_MEMCHECK)
+  (void)VALGRIND_MAKE_MEM_UNDEFINED(begin, bytes);
+#endif
+}
+inline void MarkInitialized([[maybe_unused]] const void* begin, [[maybe_unused]] size_t bytes) {
+#if defined(SIMDNORM_TEST_MSAN)
+  __msan_unpoison(begin, bytes);
+#elif defined(SIMDNORM_TEST_MEMCHECK)
+  (void)VALGRIND_MAKE_MEM_DEFINED(begin, bytes);
+#endif
+}
+// Reports what is not initialized.
+inline void CheckInitialized([[maybe_unused]] const void* begin, [[maybe_unused]] size_t bytes) {
+#if defined(SIMDNORM_TEST_MSAN)
+  __msan_check_mem_is_initialized(begin, bytes);
+#elif defined(SIMDNORM_TEST_MEMCHECK)
+  (void)VALGRIND_CHECK_MEM_IS_DEFINED(begin, bytes);
+#endif
+}
+
+// Whether somebody listens.
+inline bool InitializationIsChecked() {
+#if defined(SIMDNORM_TEST_MSAN)
+  return true;
+#elif defined(SIMDNORM_TEST_MEMCHECK)
+  return RUNNING_ON_VALGRIND != 0;
+#else
+  return false;
+#endif
+}
 
 // A signaling NaN with a payload: no operation gives it, and statistics that swallow one show it.
 constexpr uint32_t kCanary = 0x7FA5CA7E;
@@ -86,9 +133,11 @@ class GuardedBuffer {
   template <class Canary>
   void Fill(Canary canary) {
     for (char* p = open_; p != open_ + open_bytes_; p += sizeof(canary)) memcpy(p, &canary, sizeof(canary));
+    MarkUninitialized(open_, open_bytes_);
   }
 
   bool AllCanaries(const char* begin, const char* end) const {
+    MarkInitialized(begin, static_cast<size_t>(end - begin));
     switch (canary_bytes()) {
       case 4:
         return All(kCanary, begin, end);

@@ -4,7 +4,6 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,8 +22,6 @@
 #include "dtypes.h"
 #include "npy.h"
 #include "simdnorm/simdnorm.h"
-
-extern char** environ;
 
 namespace simdnorm_test {
 
@@ -135,38 +132,59 @@ inline std::vector<std::string> Split(const std::string& text) {
   return {std::istream_iterator<std::string>(words), {}};
 }
 
-struct Run {
-  int status;  // the exit status, or minus the signal
-  std::string out, err;
-};
+// Runs in a child process before the program does, and may do only what a signal's handler may.
+using InChild = std::function<void()>;
 
-// Runs `simdnorm arguments` in the folder; `arguments` are words without spaces. SIMDNORM_CLI is the program, or a command that
-// runs it (an emulator's, say).
-inline Run Cli(const Workplace& folder, const std::string& arguments, const std::string& out_path = "") {
+// Starts `simdnorm arguments` in the folder, with standard output and error in these files. SIMDNORM_CLI is the program, or a
+// command that runs it (an emulator's, say).
+inline pid_t StartCli(const Workplace& folder, const std::vector<std::string>& arguments, const std::string& out,
+                      const std::string& err, const InChild& in_child = nullptr) {
   std::vector<std::string> words = {SIMDNORM_CLI};
   if (!fs::exists(words[0])) words = Split(SIMDNORM_CLI);
-  for (const std::string& word : Split(arguments)) words.push_back(word);
+  words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
 
-  const std::string out = out_path.empty() ? folder.Log(".out") : out_path, err = folder.Log(".err");
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addchdir_np(&actions, (folder / ".").c_str());
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  pid_t pid;
-  const int failed = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  REQUIRE(failed == 0);
+  const std::string path = folder / ".";
+  const pid_t pid = fork();
+  REQUIRE(pid >= 0);
+  if (pid > 0) return pid;
+  const auto redirect = [](int fd, const char* to, int how) { return dup2(open(to, how | O_CLOEXEC, 0600), fd) == fd; };
+  constexpr int kNew = O_WRONLY | O_CREAT | O_TRUNC;
+  if (redirect(0, "/dev/null", O_RDONLY) && redirect(1, out.c_str(), kNew) && redirect(2, err.c_str(), kNew) &&
+      chdir(path.c_str()) == 0) {
+    if (in_child) in_child();
+    execvp(argv[0], argv.data());
+  }
+  _exit(127);
+}
+
+// The exit status, or minus the signal
+inline int WaitFor(pid_t pid) {
   int status;
   REQUIRE(waitpid(pid, &status, 0) == pid);
-  Run run{WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status), out_path.empty() ? Slurp(out) : "", Slurp(err)};
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+struct Run {
+  int status;
+  std::string out, err;
+};
+
+inline Run Cli(const Workplace& folder, const std::vector<std::string>& arguments, const InChild& in_child = nullptr,
+               const std::string& out_path = "") {
+  const std::string out = out_path.empty() ? folder.Log(".out") : out_path, err = folder.Log(".err");
+  const int status = WaitFor(StartCli(folder, arguments, out, err, in_child));
+  Run run{status, out_path.empty() ? Slurp(out) : "", Slurp(err)};
   if (out_path.empty()) fs::remove(out);
   fs::remove(err);
   return run;
+}
+
+// `arguments` are words without spaces.
+inline Run Cli(const Workplace& folder, const std::string& arguments, const std::string& out_path = "") {
+  return Cli(folder, Split(arguments), nullptr, out_path);
 }
 
 inline void CheckOk(const Workplace& folder, const std::string& arguments) {
@@ -177,11 +195,11 @@ inline void CheckOk(const Workplace& folder, const std::string& arguments) {
 }
 
 // Fails as promised: status 2, one line with the program's name and each of `words`, and not one file more or less.
-inline void CheckRefused(const Workplace& folder, const std::string& arguments, const std::vector<std::string>& words) {
-  CAPTURE(arguments);
+inline void CheckRefused(const Workplace& folder, const std::vector<std::string>& arguments,
+                         const std::vector<std::string>& words, const InChild& in_child = nullptr) {
   const int files = folder.Files();
   const std::string x = Slurp(folder / "x.npy");
-  const Run run = Cli(folder, arguments);
+  const Run run = Cli(folder, arguments, in_child);
   CAPTURE(run.err);
   CHECK(run.status == 2);
   CHECK(run.out == "");
@@ -193,6 +211,11 @@ inline void CheckRefused(const Workplace& folder, const std::string& arguments, 
   }
   CHECK(folder.Files() == files);
   CHECK(Slurp(folder / "x.npy") == x);
+}
+
+inline void CheckRefused(const Workplace& folder, const std::string& arguments, const std::vector<std::string>& words) {
+  CAPTURE(arguments);
+  CheckRefused(folder, Split(arguments), words);
 }
 
 // Half a unit in the last place, and what arithmetic adds to it.

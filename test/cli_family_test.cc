@@ -528,8 +528,14 @@ TEST_CASE("cli: fold-batch-norm") {
   CheckRefused(w, "fold-batch-norm --weight w.npy" + statistics, {"--position", "required"});
   CheckRefused(w, "fold-batch-norm --weight w.npy --position beside" + statistics, {"--position", "beside"});
   CheckRefused(w, "fold-batch-norm --weight mean.npy --position preceding" + statistics, {"--weight", "(4,)"});
+  // Without an element there is nothing to fold, and nothing that would set the bias.
   w.Put("no_kernel.npy", {4, 2, 3, 0}, 1);
   CheckRefused(w, "fold-batch-norm --weight no_kernel.npy --position preceding" + statistics, {"--weight", "(4, 2, 3, 0)"});
+  w.Put("no_inputs.npy", {4, 0}, 1);
+  CheckRefused(w, "fold-batch-norm --weight no_inputs.npy --position preceding" + statistics, {"--weight", "(4, 0)"});
+  // Of memory for 800 million outputs, which nothing in the files speaks of.
+  CheckRefused(w, "fold-batch-norm --weight w.npy --position following --transposed --groups 400000000" + statistics,
+               {"--groups 400000000", "4 inputs"});
   CheckRefused(w, "fold-batch-norm --weight w16.npy --position preceding" + statistics, {"w16.npy", "float16", "float32"});
   CheckRefused(w, "fold-batch-norm --weight w.npy --position following" + statistics, {"--mean", "--weight", "(4,)", "(2,)"});
   CheckRefused(w, "fold-batch-norm --weight w.npy --position preceding --groups 3" + statistics, {"groups"});

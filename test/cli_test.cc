@@ -242,6 +242,9 @@ TEST_CASE("cli: tensors without elements, and NaN, are no errors") {
   CHECK(Slurp(w / "m.npy") == Slurp(w / "ones3.npy"));
   w.Put("nan.npy", {2, 2}, NAN);
   CheckOk(w, "layer-norm --input nan.npy --output y.npy");
+  // 400 MB of means, for a file of 128 bytes.
+  w.Put("vast.npy", {100000000, 0}, 1);
+  CheckRefused(w, "layer-norm --input vast.npy --output y.npy --save-mean m.npy", {"vast.npy", "(100000000, 0)", "elements"});
 }
 
 TEST_CASE("cli: a file that does not fit is refused, with both shapes") {

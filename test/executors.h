@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -67,6 +69,80 @@ struct EagerPool {
     }
     for (std::thread& thread : threads) thread.join();
   }
+};
+
+// All tasks on one other thread, last task first. `pool` is not used.
+inline void OneThreadPool(void* /*pool*/, int64_t num_tasks, simdnorm_task task, void* task_context) {
+  std::thread([&] {
+    for (int64_t i = num_tasks - 1; i >= 0; --i) task(task_context, i);
+  }).join();
+}
+
+// A pool as engines have it: threads that live on, and one queue for all callers, newest task first. Whoever waits for tasks
+// helps with any that are queued, so that a call's tasks run on threads that are in the middle of other calls.
+class SharedPool {
+ public:
+  explicit SharedPool(int num_threads) {
+    for (int i = 0; i < num_threads; ++i) {
+      threads_.emplace_back([this] {
+        std::unique_lock<std::mutex> lock(mutex_);
+        RunQueued(lock, stopping_);
+      });
+    }
+  }
+  ~SharedPool() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+    }
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  static void ParallelFor(void* pool, int64_t num_tasks, simdnorm_task task, void* task_context) {
+    SharedPool& self = *static_cast<SharedPool*>(pool);
+    Call call = {task, task_context, num_tasks, false};
+    std::unique_lock<std::mutex> lock(self.mutex_);
+    for (int64_t i = 0; i < num_tasks; ++i) self.queue_.push_back({&call, i});
+    self.changed_.notify_all();
+    self.RunQueued(lock, call.done);
+  }
+
+ private:
+  struct Call {
+    simdnorm_task task;
+    void* task_context;
+    int64_t remaining;
+    bool done;
+  };
+  struct Queued {
+    Call* call;
+    int64_t index;
+  };
+
+  // Until `done`, which like all else here is only looked at and changed under the lock.
+  void RunQueued(std::unique_lock<std::mutex>& lock, const bool& done) {
+    while (!done) {
+      if (queue_.empty()) {
+        changed_.wait(lock);
+        continue;
+      }
+      const Queued next = queue_.back();
+      queue_.pop_back();
+      lock.unlock();
+      next.call->task(next.call->task_context, next.index);
+      lock.lock();
+      if (--next.call->remaining != 0) continue;
+      next.call->done = true;
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Queued> queue_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
 };
 
 // A floating-point environment that spoils results if it is used: rounding up, and subnormals flushed to zero where there is

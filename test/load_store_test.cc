@@ -328,9 +328,12 @@ TEST_CASE("spans of any length are converted and added, and nothing around them 
           CHECK(sum.OutsideIsUntouched());
           CHECK(a.OutsideIsUntouched());
 
-          HWY_DISPATCH_TABLE(NarrowSpan)[index](sum.data(), narrow.raw(), dtype, n, false);
-          for (int64_t i = 0; i < n; ++i) CHECK(ElementBits(narrow.raw(), dtype, i) == NarrowBits(sum[i], dtype));
-          CHECK(narrow.OutsideIsUntouched());
+          for (const bool streams : {false, true}) {
+            const GuardedBuffer again(n, place, dtype);
+            HWY_DISPATCH_TABLE(NarrowSpan)[index](sum.data(), again.raw(), dtype, n, streams);
+            for (int64_t i = 0; i < n; ++i) CHECK(ElementBits(again.raw(), dtype, i) == NarrowBits(sum[i], dtype));
+            CHECK(again.OutsideIsUntouched());
+          }
         }
       }
     }

@@ -274,6 +274,32 @@ TEST_CASE("data that claims gigabytes") {
   CheckRefused(File(1, Header("<f4", "False", "(5000000000,)"), "x"), {"truncated", "20000000000 bytes", "has 1"});
 }
 
+TEST_CASE("a file that shrinks or grows while it is read") {
+  const Folder folder;
+  const std::string path = folder / "a.npy", header = Header("<f4", "False", "(6, 1048576)");
+  const std::string whole = File(1, header, std::string(6 << 22, 'x'));
+  const int64_t before = static_cast<int64_t>(whole.size()) - (6 << 22);
+  const auto read_while = [&](int64_t size_then) {
+    Spill(path, whole);
+    std::string error;
+    CHECK_FALSE(npy::Read(path, &error, [&](int64_t done, int64_t total) {
+      CHECK(done < total);
+      return truncate(path.c_str(), before + size_then) == 0;
+    }));
+    return error;
+  };
+  const std::string shape = "shape (6, 1048576) takes 25165824 bytes of data, the file has ";
+  CHECK(read_while((2 << 22) + 5) == path + ": is truncated: " + shape + "8388613");
+  CHECK(read_while(0) == path + ": is truncated: " + shape + "8388608");  // what was read before it shrank
+  std::string error;
+  Spill(path, whole);
+  CHECK_FALSE(npy::Read(path, &error, [&](int64_t, int64_t) {
+    std::ofstream(path, std::ios::binary | std::ios::app) << "more";
+    return true;
+  }));
+  CHECK(error.find("goes on after the 25165824 bytes") != std::string::npos);
+}
+
 TEST_CASE("a pipe that claims gigabytes gets memory for what it sends") {
   const Folder folder;
   const std::string path = folder / "pipe";
@@ -346,6 +372,15 @@ TEST_CASE("a header of garbage") {
   CheckRefused(File(1, Header("<f4", "False", "(1,)") + "{}", data), {"after the '}'"});
 }
 
+TEST_CASE("a header that nests deeply") {
+  for (const char* bracket : {"(", "[", "{"}) {
+    std::string deep;
+    for (int i = 0; i < 60000; ++i) deep += bracket;
+    CheckRefused(File(1, deep, ""), {"bad header"});
+    CheckRefused(File(1, Header("<f4", "False", deep), ""), {"'shape'"});
+  }
+}
+
 TEST_CASE("every byte of a header changed gives an array or an error, never more") {
   const std::string whole = File(1, Header("<f4", "True", "(2, 3)"), F32Data({1, 2, 3, 4, 5, 6}));
   const Folder folder;
@@ -375,6 +410,36 @@ TEST_CASE("outputs appear together or not at all") {
   }
   CHECK(Slurp(folder / "old.npy") == "before");
   CHECK(folder.Files() == 1);
+}
+
+TEST_CASE("an output that cannot be replaced in the end undoes the others") {
+  const Folder folder;
+  Spill(folder / "old.npy", "before");
+  std::string error;
+  {
+    npy::Outputs outputs;
+    REQUIRE(outputs.Add(folder / "old.npy", MakeF32({4}), &error));
+    REQUIRE(outputs.Add(folder / "new.npy", MakeF32({4}), &error));
+    REQUIRE(outputs.Add(folder / "taken.npy", MakeF32({4}), &error));
+    REQUIRE(outputs.Add(folder / "never.npy", MakeF32({4}), &error));
+    REQUIRE(mkdir((folder / "taken.npy").c_str(), 0700) == 0);  // by somebody else, meanwhile
+    CHECK_FALSE(outputs.Commit(&error));
+  }
+  CHECK(error.find("taken.npy: cannot be replaced: Is a directory") != std::string::npos);
+  CHECK(Slurp(folder / "old.npy") == "before");
+  CHECK(folder.Files() == 2);  // old.npy and the folder
+}
+
+TEST_CASE("several outputs replace what was there and leave nothing else") {
+  const Folder folder;
+  Spill(folder / "a.npy", "before");
+  Spill(folder / "b.npy", "before");
+  std::string error;
+  npy::Outputs outputs;
+  for (const char* name : {"a.npy", "b.npy", "c.npy"}) REQUIRE(outputs.Add(folder / name, MakeF32({4}, 1), &error));
+  REQUIRE(outputs.Commit(&error));
+  for (const char* name : {"a.npy", "b.npy", "c.npy"}) CHECK(npy::Read(folder / name, &error)->f32()[0] == 1);
+  CHECK(folder.Files() == 3);
 }
 
 TEST_CASE("an interrupted write leaves nothing") {
@@ -420,7 +485,7 @@ TEST_CASE("a link is followed, and stays a link") {
 TEST_CASE("a replaced file keeps its permissions, a new one gets the usual ones") {
   const Folder folder;
   Spill(folder / "old.npy", "before");
-  REQUIRE(chmod((folder / "old.npy").c_str(), 0604) == 0);
+  REQUIRE(chmod((folder / "old.npy").c_str(), 04604) == 0);
   const mode_t mask = umask(022);
   std::string error;
   npy::Outputs outputs;
@@ -430,7 +495,7 @@ TEST_CASE("a replaced file keeps its permissions, a new one gets the usual ones"
   umask(mask);
   struct stat status;
   REQUIRE(stat((folder / "old.npy").c_str(), &status) == 0);
-  CHECK((status.st_mode & 0777) == 0604);
+  CHECK((status.st_mode & 07777) == 0604);  // but for set-user-ID, which would be another user's
   REQUIRE(stat((folder / "new.npy").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0644);
 }

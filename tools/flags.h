@@ -313,6 +313,7 @@ inline void DeclareCommands(CLI::App& app, Flags& flags) {
   DeclareGroupNorm(add("instance-norm", "as layer-norm, over each channel of each sample"), flags, true);
   DeclareFold(add("fold-batch-norm", "fold batch norm into the weight and bias of the layer before or after it"), flags);
   add("targets", "list the targets this machine supports, best first");
+  add("digest", "digests of a fixed set of calls' result bits, to compare machines: a line each, a name and 16 hex digits");
   DeclareCompare(add("compare", "how far A is from B; exit status 1 if beyond --tolerance or in NaN or Inf"), flags);
 
   std::vector<CLI::App*> commands = app.get_subcommands(nullptr);

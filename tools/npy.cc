@@ -64,13 +64,18 @@ int64_t ReadFully(int fd, void* to, int64_t size) {
   return done;
 }
 
-bool WriteFully(int fd, const void* from, int64_t size) {
+// False: errno says why, and is EINTR if `progress` said so. That is asked after each write, whether or not a signal cut it
+// short: a pipe that nobody reads would hold up the next one for ever.
+bool WriteFully(int fd, const void* from, int64_t size, const Progress& progress) {
   int64_t done = 0;
   while (done < size) {
     const ssize_t put = write(fd, static_cast<const char*>(from) + done, static_cast<size_t>(std::min(size - done, kSlice)));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return false;
-    done += put;
+    if (put < 0 && errno != EINTR) return false;
+    if (put > 0) done += put;
+    if (progress && !progress(done, size)) {
+      errno = EINTR;
+      return false;
+    }
   }
   return true;
 }
@@ -386,16 +391,12 @@ std::string MakeHeader(const Array& array) {
 
 bool WriteArray(int fd, const std::string& path, const Array& array, std::string* error, const Progress& progress) {
   const std::string header = MakeHeader(array);
-  if (!WriteFully(fd, header.data(), static_cast<int64_t>(header.size()))) return FailErrno(error, path, "cannot be written");
-  const int64_t bytes = array.bytes();
-  for (int64_t done = 0; done < bytes;) {
-    const int64_t slice = std::min(bytes - done, kSlice);
-    if (!WriteFully(fd, static_cast<const char*>(array.data.get()) + done, slice))
-      return FailErrno(error, path, "cannot be written");
-    done += slice;
-    if (progress && !progress(done, bytes)) return Fail(error, path, "writing was interrupted");
+  const auto begun = [&](int64_t, int64_t) { return !progress || progress(0, array.bytes()); };
+  if (WriteFully(fd, header.data(), static_cast<int64_t>(header.size()), begun) &&
+      WriteFully(fd, array.data.get(), array.bytes(), progress)) {
+    return true;
   }
-  return true;
+  return errno == EINTR ? Fail(error, path, "writing was interrupted") : FailErrno(error, path, "cannot be written");
 }
 
 std::string Folder(const std::string& path) {
@@ -472,10 +473,11 @@ std::optional<Array> Read(const std::string& path, std::string* error, const Pro
     return std::nullopt;
   }
   const bool regular = S_ISREG(status.st_mode);
-  if (regular && status.st_size - header_size < bytes) {
+  const int64_t left = std::max<int64_t>(status.st_size - header_size, 0);
+  if (regular && left < bytes) {
     Fail(error, path,
          "is truncated: shape " + ToString(array.shape) + " takes " + std::to_string(bytes) + " bytes of data, the file has " +
-             std::to_string(status.st_size - header_size));
+             std::to_string(left));
     return std::nullopt;
   }
   if (!ReadData(file.fd(), path, regular, bytes, &array, error, progress)) return std::nullopt;
@@ -486,6 +488,12 @@ std::optional<Array> Read(const std::string& path, std::string* error, const Pro
   return array;
 }
 
+bool IsStandardOutput(const std::string& path) {
+  struct stat file, out;
+  return stat(path.c_str(), &file) == 0 && fstat(STDOUT_FILENO, &out) == 0 && file.st_dev == out.st_dev &&
+         file.st_ino == out.st_ino && !S_ISCHR(file.st_mode);  // terminals and /dev/null have room for many
+}
+
 Outputs::~Outputs() {
   for (const Pending& output : pending_) unlink(output.temporary.c_str());
 }
@@ -493,11 +501,18 @@ Outputs::~Outputs() {
 bool Outputs::Add(const std::string& path, const Array& array, std::string* error, const Progress& progress) {
   struct stat status;
   const bool exists = stat(path.c_str(), &status) == 0;
+  if (!exists && errno != ENOENT) return FailErrno(error, path, "cannot be created");
   if (exists && S_ISDIR(status.st_mode)) return Fail(error, path, "is a folder");
-  if (exists && !S_ISREG(status.st_mode)) {
-    File device(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    if (device.fd() < 0) return FailErrno(error, path, "cannot be opened");
-    return WriteArray(device.fd(), path, array, error, progress);
+  const auto write_and_close = [&](File* file) {
+    if (!WriteArray(file->fd(), path, array, error, progress)) return false;
+    return file->Close() || FailErrno(error, path, "cannot be written");
+  };
+  // Standard output as it stands: it may be a file without a name, or one that others write to before and after.
+  const bool is_stdout = IsStandardOutput(path);
+  if (is_stdout || (exists && !S_ISREG(status.st_mode))) {
+    File stream(is_stdout ? dup(STDOUT_FILENO) : open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (stream.fd() < 0) return FailErrno(error, path, "cannot be opened");
+    return write_and_close(&stream);
   }
   // A rename asks the folder alone; a file that is closed to writing should stay as it is.
   if (exists && access(path.c_str(), W_OK) != 0) return FailErrno(error, path, "cannot be written");
@@ -508,26 +523,41 @@ bool Outputs::Add(const std::string& path, const Array& array, std::string* erro
   const std::string folder = Folder(target);
   if (target.size() == folder.size()) return Fail(error, path.empty() ? "an empty file name" : path, "names no file");
   for (int attempt = 0;; ++attempt) {
-    const std::string temporary = folder + ".simdnorm-" + std::to_string(getpid()) + "-" + std::to_string(attempt) + ".tmp";
-    File file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    const std::string name = folder + ".simdnorm-" + std::to_string(getpid()) + "-" + std::to_string(attempt);
+    const std::string temporary = name + ".tmp", backup = name + ".old";
+    File file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, exists ? 0600 : 0666));
     if (file.fd() < 0 && errno == EEXIST && attempt < 1000) continue;
     if (file.fd() < 0) return FailErrno(error, path, "cannot be created");
-    pending_.push_back({target, temporary});
-    if (exists && fchmod(file.fd(), status.st_mode & 07777) != 0)
+    pending_.push_back({target, temporary, backup});
+    // Set-user-ID and its like are left out: the new file may have another owner.
+    if (exists && fchmod(file.fd(), status.st_mode & 0777) != 0)
       return FailErrno(error, path, "cannot be given its permissions");
-    if (!WriteArray(file.fd(), path, array, error, progress)) return false;
-    return file.Close() || FailErrno(error, path, "cannot be written");
+    return write_and_close(&file);
   }
 }
 
 bool Outputs::Commit(std::string* error) {
-  while (!pending_.empty()) {
-    const Pending& output = pending_.back();
-    if (std::rename(output.temporary.c_str(), output.target.c_str()) != 0)
-      return FailErrno(error, output.target, "cannot be replaced");
-    pending_.pop_back();
+  const auto last = pending_.end();
+  auto failed = pending_.begin();
+  for (; failed != last; ++failed) {
+    // A second name for what is replaced, while there is something after it that may fail.
+    if (failed + 1 != last) {
+      failed->before = link(failed->target.c_str(), failed->backup.c_str()) == 0 ? Pending::kBackup
+                       : errno == ENOENT                                         ? Pending::kNothing
+                                                                                 : Pending::kLost;
+    }
+    if (std::rename(failed->temporary.c_str(), failed->target.c_str()) != 0) break;
   }
-  return true;
+  const bool ok = failed == last || FailErrno(error, failed->target, "cannot be replaced");
+  for (auto output = pending_.begin(); output != failed && !ok; ++output) {
+    if (output->before == Pending::kBackup) std::rename(output->backup.c_str(), output->target.c_str());
+    if (output->before == Pending::kNothing) unlink(output->target.c_str());
+  }
+  for (const Pending& output : pending_) {
+    if (output.before == Pending::kBackup) unlink(output.backup.c_str());
+  }
+  if (ok) pending_.clear();
+  return ok;
 }
 
 }  // namespace npy

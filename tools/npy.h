@@ -52,15 +52,20 @@ struct Array {
   std::unique_ptr<void, Free> data;
 };
 
-// Told from time to time how many bytes of the data are through; false stops the work, which then is an error.
+// Told from time to time, and when a signal's handler has run, how many bytes of the data are through; false stops the work,
+// which then is an error.
 using Progress = std::function<bool(int64_t done, int64_t total)>;
 
 // Reads an array of any Dtype; big-endian and Fortran-order files are converted. Without value: *error says why.
 std::optional<Array> Read(const std::string& path, std::string* error, const Progress& progress = nullptr);
 
-// The output files of one command, all or none: Add writes a temporary file beside its target, and Commit renames them. What
-// Commit has not renamed the destructor removes. A target may be a symbolic link (the file it leads to is replaced) and keeps
-// its permissions; a pipe or device has nothing to rename and is written at once.
+// Whether the path is another name of what standard output goes to, as /dev/stdout is: a file, a pipe or a socket.
+bool IsStandardOutput(const std::string& path);
+
+// The output files of one command, all or none: Add writes a temporary file beside its target, and Commit renames them, or
+// undoes what it did if one cannot be. What Commit has not renamed the destructor removes. A target may be a symbolic link (the
+// file it leads to is replaced) and keeps its permissions; a pipe, a device or standard output has nothing to rename and is
+// written at once.
 class Outputs {
  public:
   Outputs() = default;
@@ -73,7 +78,8 @@ class Outputs {
 
  private:
   struct Pending {
-    std::string target, temporary;
+    std::string target, temporary, backup;
+    enum { kNothing, kBackup, kLost } before = kNothing;  // what there is to undo with
   };
   std::vector<Pending> pending_;
 };

@@ -10,9 +10,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <clocale>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <cwchar>
+#include <cwctype>
 #include <functional>
 #include <initializer_list>
 #include <limits>
@@ -22,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "digest.h"
 #include "flags.h"
 #include "npy.h"
 
@@ -33,6 +37,29 @@ class Failure : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+// Text that may hold anything, a file's name say, on one line and without effect on a terminal: control characters and what is
+// no UTF-8 become \n, \x1b and so on.
+std::string Printable(const std::string& text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    wchar_t c;
+    std::mbstate_t state = {};
+    const size_t rest = text.size() - at, length = std::mbrtowc(&c, text.data() + at, rest, &state);
+    const bool printable = length > 0 && length <= rest && std::iswprint(static_cast<std::wint_t>(c)) != 0;
+    if (printable) {
+      out.append(text, at, length);
+    } else if (text[at] == '\n') {
+      out += "\\n";
+    } else {
+      constexpr char kDigits[] = "0123456789abcdef";
+      const auto byte = static_cast<unsigned char>(text[at]);
+      out += {'\\', 'x', kDigits[byte / 16], kDigits[byte % 16]};
+    }
+    at += printable ? length : 1;
+  }
+  return out;
+}
 
 volatile sig_atomic_t interrupted = 0;
 
@@ -60,8 +87,8 @@ class DeferInterrupts {
 // A line on the terminal about work on this many bytes if that takes long; gone when the work is over.
 class Progress {
  public:
-  Progress(std::string what, const Flags& flags)
-      : what_(std::move(what)), wanted_(!flags.quiet && isatty(STDERR_FILENO) == 1) {}
+  Progress(const std::string& what, const Flags& flags)
+      : what_(Printable(what)), wanted_(!flags.quiet && isatty(STDERR_FILENO) == 1) {}
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress() {
@@ -189,10 +216,19 @@ npy::Array LoadLengths(const Tensor& x, const Flags& flags) {
   return wide;
 }
 
-// Room for a statistic; without data if its flag is not given. NaN, the mean of nothing, is what stays if x has no elements, or
-// where padding is left untouched.
-npy::Array MakeStatistic(const File& path, const npy::Shape& shape) {
+// Room for a statistic of x; without data if its flag is not given. NaN, the mean of nothing, is what stays if x has no
+// elements, or where padding is left untouched. Such an x may say that it has any number of rows; no data stand behind them, so
+// that there is room for some only.
+npy::Array MakeStatistic(const File& path, const npy::Shape& shape, const Tensor& x, const Flags& flags) {
   if (!path) return {};
+  int64_t count = 1;
+  for (const int64_t size : shape) {
+    if (__builtin_mul_overflow(count, size, &count) || count > std::max(x.array.count(), int64_t{1} << 20)) {
+      throw Failure(flags.input + ": has shape " + npy::ToString(x.array.shape) +
+                    ", too large for an array without elements, of which " + npy::ToString(shape) +
+                    " statistics are asked for");
+    }
+  }
   npy::Array array = Make(npy::Dtype::kF32, shape);
   std::fill_n(array.f32(), array.count(), std::numeric_limits<float>::quiet_NaN());
   return array;
@@ -242,36 +278,39 @@ double Run(const Tensor& x, const Flags& flags, const std::function<simdnorm::Re
   return time.count();
 }
 
-void Save(std::initializer_list<std::pair<File, const npy::Array*>> files, const Flags& flags) {
+// -> where words about them may go: standard output, unless one of the files went there.
+std::FILE* Save(std::initializer_list<std::pair<File, const npy::Array*>> files, const Flags& flags) {
   std::string error;
-  bool ok = true;
+  bool ok = true, to_stdout = false;
   {
     const DeferInterrupts defer;
     npy::Outputs outputs;
     for (const auto& [path, array] : files) {
       if (!ok || !path) continue;
       Progress progress("writing " + *path, flags);
+      to_stdout |= npy::IsStandardOutput(*path);
       ok = outputs.Add(*path, *array, &error, std::ref(progress));
     }
     ok = ok && interrupted == 0 && outputs.Commit(&error);
   }
   if (interrupted != 0) raise(interrupted);
   if (!ok) throw Failure(error);
+  return to_stdout ? stderr : stdout;
 }
 
 // `others` are the tensors of x's size that are read or written besides x and y.
-void Report(const char* op, const Tensor& x, const Tensor& y, std::initializer_list<const Tensor*> others, double seconds,
-            const Flags& flags) {
+void Report(std::FILE* log, const char* op, const Tensor& x, const Tensor& y, std::initializer_list<const Tensor*> others,
+            double seconds, const Flags& flags) {
   if (flags.quiet) return;
   const int available = simdnorm_default_threads(),
             threads = flags.threads > 0 ? std::min(flags.threads, available) : available;
   double bytes = static_cast<double>(x.bytes() + y.bytes());
   for (const Tensor* other : others) bytes += static_cast<double>(other->bytes());
   const std::string to = y.dtype == x.dtype ? "" : std::string(" to ") + DtypeName(y.dtype);
-  std::printf("%s %s %s%s: target %s, %s%d thread%s, %.3g ms, %.3g GB/s\n", op, npy::ToString(x.array.shape).c_str(),
-              DtypeName(x.dtype), to.c_str(), flags.target ? flags.target->c_str() : simdnorm::Targets()[0],
-              threads > 1 ? "up to " : "", threads, threads > 1 ? "s" : "", seconds * 1e3,
-              seconds > 0 ? bytes / seconds * 1e-9 : 0);
+  std::fprintf(log, "%s %s %s%s: target %s, %s%d thread%s, %.3g ms, %.3g GB/s\n", op, npy::ToString(x.array.shape).c_str(),
+               DtypeName(x.dtype), to.c_str(), flags.target ? flags.target->c_str() : simdnorm::Targets()[0],
+               threads > 1 ? "up to " : "", threads, threads > 1 ? "s" : "", seconds * 1e3,
+               seconds > 0 ? bytes / seconds * 1e-9 : 0);
 }
 
 // The default of --activation-slope is for leaky ReLU only; the library takes none with others.
@@ -372,9 +411,9 @@ void NormalizeRows(const Flags& flags, bool rms) {
   const npy::Array lengths = flags.lengths ? LoadLengths(x, flags) : npy::Array();
   const Tensor apart = MakeY(x, YDtype(x, flags), YShape(x, axes, flags), flags), &y = apart ? apart : x;
   const Tensor h = MakeH(x, flags);
-  const npy::Array mean = MakeStatistic(flags.save_mean, axes.statistic);
-  const npy::Array rstd = MakeStatistic(flags.save_rstd, axes.statistic);
-  const npy::Array quant_scales = MakeStatistic(flags.save_quant_scales, axes.statistic);
+  const npy::Array mean = MakeStatistic(flags.save_mean, axes.statistic, x, flags);
+  const npy::Array rstd = MakeStatistic(flags.save_rstd, axes.statistic, x, flags);
+  const npy::Array quant_scales = MakeStatistic(flags.save_quant_scales, axes.statistic, x, flags);
 
   simdnorm::RowFusions fusions;
   fusions.scale_offset = flags.scale_offset;
@@ -406,13 +445,13 @@ void NormalizeRows(const Flags& flags, bool rms) {
                                {scale.input(), shift.input(), flags.epsilon, mean.f32(), rstd.f32(), fusions},
                                MakeOptions(flags));
   });
-  Save({{flags.output, &y.array},
-        {flags.save_mean, &mean},
-        {flags.save_rstd, &rstd},
-        {flags.save_h, &h.array},
-        {flags.save_quant_scales, &quant_scales}},
-       flags);
-  Report(rms ? "rms-norm" : "layer-norm", x, y, {&residual, &gate, &h}, seconds, flags);
+  std::FILE* const log = Save({{flags.output, &y.array},
+                               {flags.save_mean, &mean},
+                               {flags.save_rstd, &rstd},
+                               {flags.save_h, &h.array},
+                               {flags.save_quant_scales, &quant_scales}},
+                              flags);
+  Report(log, rms ? "rms-norm" : "layer-norm", x, y, {&residual, &gate, &h}, seconds, flags);
 }
 
 // What batch, group and instance norm have in common: x, all that fits it, and what the library is told of both.
@@ -473,9 +512,10 @@ ChannelTensors LoadChannels(const Flags& flags) {
 void BatchNorm(const Flags& flags) {
   const ChannelTensors t = LoadChannels(flags);
   const auto parameter = [&](const char* flag, const File& path) { return LoadF32(flag, path, t.per_channel, t.x, flags); };
-  const npy::Array mean = flags.training ? MakeStatistic(flags.save_mean, t.per_channel) : parameter("--mean", flags.mean);
+  const npy::Array mean =
+      flags.training ? MakeStatistic(flags.save_mean, t.per_channel, t.x, flags) : parameter("--mean", flags.mean);
   const npy::Array variance = parameter("--variance", flags.variance);
-  const npy::Array rstd = MakeStatistic(flags.save_rstd, t.per_channel);
+  const npy::Array rstd = MakeStatistic(flags.save_rstd, t.per_channel, t.x, flags);
   const npy::Array running_mean = parameter("--running-mean", flags.running_mean);
   const npy::Array running_variance = parameter("--running-variance", flags.running_variance);
   const double seconds = Run(t.x, flags, [&] {
@@ -497,13 +537,13 @@ void BatchNorm(const Flags& flags) {
     params.fusions = t.fusions;
     return simdnorm::BatchNormTraining(t.x.input(), t.y().output(), t.shape, params, MakeOptions(flags));
   });
-  Save({{flags.output, &t.y().array},
-        {flags.save_mean, &mean},
-        {flags.save_rstd, &rstd},
-        {flags.save_running_mean, &running_mean},
-        {flags.save_running_variance, &running_variance}},
-       flags);
-  Report(flags.training ? "batch-norm (training)" : "batch-norm", t.x, t.y(), {&t.residual}, seconds, flags);
+  std::FILE* const log = Save({{flags.output, &t.y().array},
+                               {flags.save_mean, &mean},
+                               {flags.save_rstd, &rstd},
+                               {flags.save_running_mean, &running_mean},
+                               {flags.save_running_variance, &running_variance}},
+                              flags);
+  Report(log, flags.training ? "batch-norm (training)" : "batch-norm", t.x, t.y(), {&t.residual}, seconds, flags);
 }
 
 void GroupNorm(const Flags& flags, bool instance) {
@@ -513,15 +553,15 @@ void GroupNorm(const Flags& flags, bool instance) {
     throw Failure("--groups " + std::to_string(groups) + " does not divide the " + std::to_string(t.shape.channels) +
                   " channels of --input");
   }
-  const npy::Array mean = MakeStatistic(flags.save_mean, {t.shape.batch, groups});
-  const npy::Array rstd = MakeStatistic(flags.save_rstd, {t.shape.batch, groups});
+  const npy::Array mean = MakeStatistic(flags.save_mean, {t.shape.batch, groups}, t.x, flags);
+  const npy::Array rstd = MakeStatistic(flags.save_rstd, {t.shape.batch, groups}, t.x, flags);
   const simdnorm::GroupNormParams params = {t.scale.input(), t.shift.input(), flags.epsilon, mean.f32(), rstd.f32(), t.fusions};
   const double seconds = Run(t.x, flags, [&] {
     if (instance) return simdnorm::InstanceNorm(t.x.input(), t.y().output(), t.shape, params, MakeOptions(flags));
     return simdnorm::GroupNorm(t.x.input(), t.y().output(), t.shape, groups, params, MakeOptions(flags));
   });
-  Save({{flags.output, &t.y().array}, {flags.save_mean, &mean}, {flags.save_rstd, &rstd}}, flags);
-  Report(instance ? "instance-norm" : "group-norm", t.x, t.y(), {&t.residual}, seconds, flags);
+  std::FILE* const log = Save({{flags.output, &t.y().array}, {flags.save_mean, &mean}, {flags.save_rstd, &rstd}}, flags);
+  Report(log, instance ? "instance-norm" : "group-norm", t.x, t.y(), {&t.residual}, seconds, flags);
 }
 
 void FoldBatchNorm(const Flags& flags) {
@@ -531,9 +571,14 @@ void FoldBatchNorm(const Flags& flags) {
     throw Failure("--weight needs an axis of outputs and one of inputs; it has shape " + npy::ToString(shape));
   }
   const int64_t kernel = npy::Count({shape.begin() + 2, shape.end()});
-  if (kernel == 0) throw Failure("--weight has shape " + npy::ToString(shape) + ", a kernel without elements");
-  int64_t all_of_groups;
-  if (__builtin_mul_overflow(shape[1], flags.groups, &all_of_groups)) throw Failure("--groups is out of range");
+  // The library writes nothing then, and there would be a bias to save.
+  if (weight.array.count() == 0) throw Failure("--weight has shape " + npy::ToString(shape) + ", which has no elements");
+  // With this all sizes, and the memory for the bias, are within what the file has.
+  if (shape[0] % flags.groups != 0) {
+    throw Failure("--groups " + std::to_string(flags.groups) + " does not divide the " + std::to_string(shape[0]) +
+                  (flags.transposed ? " inputs" : " outputs") + " of --weight");
+  }
+  const int64_t all_of_groups = shape[1] * flags.groups;
   const int64_t out_channels = flags.transposed ? all_of_groups : shape[0];
   const int64_t in_channels = flags.transposed ? shape[0] : all_of_groups;
   const npy::Shape per_channel = {flags.position == SIMDNORM_FOLD_INTO_PRECEDING ? out_channels : in_channels};
@@ -552,13 +597,28 @@ void FoldBatchNorm(const Flags& flags) {
     return simdnorm::FoldBatchNorm(weight.array.f32(), bias.f32(), weight.array.f32(), folded_bias.f32(), fold_shape, params,
                                    MakeOptions(flags));
   });
-  Save({{flags.output_weight, &weight.array}, {flags.output_bias, &folded_bias}}, flags);
-  if (!flags.quiet) std::printf("fold-batch-norm %s: %.3g ms\n", npy::ToString(shape).c_str(), seconds * 1e3);
+  std::FILE* const log = Save({{flags.output_weight, &weight.array}, {flags.output_bias, &folded_bias}}, flags);
+  if (!flags.quiet) std::fprintf(log, "fold-batch-norm %s: %.3g ms\n", npy::ToString(shape).c_str(), seconds * 1e3);
 }
 
 void ListTargets() {
   for (const char* const* target = simdnorm::Targets(); *target != nullptr; ++target) {
     std::printf("%s%s\n", *target, target == simdnorm::Targets() ? " (default)" : "");
+  }
+}
+
+// The lines that other machines, compilers, targets and numbers of threads are to give as well.
+void PrintDigests(const Flags& flags) {
+  simdnorm_options options = {};
+  options.struct_size = sizeof(options);
+  options.target = flags.target ? flags.target->c_str() : simdnorm::Targets()[0];
+  options.max_threads = flags.threads;
+  if (!digest::IsPromised(options.target) && !flags.quiet) {
+    std::fprintf(stderr, "simdnorm: note: %s has no fused multiply-add: its digests are not those of other targets\n",
+                 options.target);
+  }
+  for (const digest::Group& group : digest::Groups()) {
+    if (std::printf("%s\n", digest::Line(group, options).c_str()) < 0) return;  // for whom, then? FinishOutput says so
   }
 }
 
@@ -660,9 +720,14 @@ int Main(int argc, char** argv) {
   if (app.got_subcommand("instance-norm")) GroupNorm(flags, true);
   if (app.got_subcommand("fold-batch-norm")) FoldBatchNorm(flags);
   if (app.got_subcommand("targets")) ListTargets();
+  if (app.got_subcommand("digest")) PrintDigests(flags);
   if (app.got_subcommand("compare")) ok = Compare(flags);
-  if (std::fflush(stdout) != 0) throw Failure("cannot write to standard output");
   return ok ? 0 : 1;
+}
+
+// What has been printed has to have arrived.
+void FinishOutput() {
+  if (std::ferror(stdout) != 0 || std::fflush(stdout) != 0) throw Failure("cannot write to standard output");
 }
 
 }  // namespace
@@ -672,10 +737,13 @@ int main(int argc, char** argv) {
   // A closed pipe and a full quota are to come back as errors of write, which leave no temporary files behind.
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);
+  std::setlocale(LC_CTYPE, "C.UTF-8");  // which names and messages are taken to be in, whatever the terminal's
   try {
-    return cli::Main(argc, argv);
+    const int status = cli::Main(argc, argv);
+    cli::FinishOutput();
+    return status;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "simdnorm: %s\n", e.what());
+    std::fprintf(stderr, "simdnorm: %s\n", cli::Printable(e.what()).c_str());
     return 2;
   }
 }
