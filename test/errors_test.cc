@@ -170,14 +170,13 @@ class WorstErrors {
   void Print() const {
     for (const auto& [key, worst] : seen_) {
       const auto& [op, output, dtype] = key;
-      char line[200];
-      const bool none = worst.problem < 0;
-      std::snprintf(line, sizeof(line),
-                    none ? "%-18s %-16s %-4s  no more than the last rounding"
-                         : "%-18s %-16s %-4s  %.1Le of %.1Le (%.0Lf %%), problem %lld on %s",
-                    op.c_str(), output.c_str(), DtypeName(dtype), worst.share * worst.factor, worst.factor, 100 * worst.share,
-                    static_cast<long long>(worst.problem), worst.target.c_str());
-      MESSAGE(line);
+      char name[60], figures[120] = "no more than the last rounding";
+      std::snprintf(name, sizeof(name), "%-18s %-16s %-4s  ", op.c_str(), output.c_str(), DtypeName(dtype));
+      if (worst.problem >= 0) {
+        std::snprintf(figures, sizeof(figures), "%.1Le of %.1Le (%.0Lf %%), problem %lld on %s", worst.share * worst.factor,
+                      worst.factor, 100 * worst.share, static_cast<long long>(worst.problem), worst.target.c_str());
+      }
+      MESSAGE(name << figures);
     }
   }
 

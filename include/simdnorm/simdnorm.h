@@ -224,9 +224,10 @@ SIMDNORM_API const char* simdnorm_version(void);
  *   |y - exact|    <= 1.5e-6 * |s[c]| * V + 6e-8 * |y| + 2^-149    V = max(max_c |h[r,c] - mean| * rstd, 2^-125 * max(1, rstd))
  *   |mean - exact| <= 6e-8 * |mean| + 4e-6 * std + 2^-144
  *   |rstd - exact| <= 1.4e-6 * rstd
- * for y in f32 with nothing after the normalization; 2^-149 is f32's smallest number. A y of 16 bits is that f32 value rounded
- * once more: half a unit in its last place on top. Sums and products of the other steps round once each; activations have the
- * bound that stands at simdnorm_activation. */
+ * for y in f32 with nothing after the normalization; 2^-149 is f32's smallest number. Those of y and mean take roundings for
+ * independent of each other (derived in lib/simd/moments-inl.h). A y of 16 bits is that f32 value rounded once more: half a
+ * unit in its last place on top. Sums and products of the other steps round once each; activations have the bound that stands
+ * at simdnorm_activation. */
 typedef struct simdnorm_layer_norm_args {
   size_t struct_size;         /* sizeof(simdnorm_layer_norm_args) */
   float epsilon;              /* finite; negative is legal and gives NaN where variance + epsilon < 0 */
