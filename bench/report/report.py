@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What tools/bench shows of its measurements.
 
-    report.py --output FOLDER [--readme README.md] MEASUREMENT.json...
+    report.py --output FOLDER [--readme README.md [--errors ERRORS.md]] MEASUREMENT.json...
 
 Reads what simdnorm_bench writes with --benchmark_out, one file or many, and prints tables. FOLDER gets them as tables.md, all
 figures as CSV, and pictures where matplotlib is installed; the README gets its generated part anew. The yardstick is
@@ -40,7 +40,7 @@ GROWTH_PANELS = [  # title, operation, which of its sizes stays, at how much
     ("Batch norm, training, by batch", "BatchNormTraining", 1, 64),
 ]
 PASSES = {"cases": "", "avx2": ", held to AVX2", "scaling": ", growth"}  # in the order of tables, with what headings add
-README_MARKS = ("<!-- tools/bench: begin -->\n", "<!-- tools/bench: end -->\n")
+README_MARKS = "<!-- {}: begin -->\n", "<!-- {}: end -->\n"
 
 CASES_WORDS = """\
 Times over that of the fastest copy of the same bytes, medians; the fastest of those that compete in bold. ± is half of what
@@ -241,8 +241,9 @@ def readme_part(passes, contexts):
     return "\n".join(parts)
 
 
-def update_readme(path, part):
-    begin, end = README_MARKS
+def update_readme(path, generator, part):
+    """Replaces what stands between the marks of a generator."""
+    begin, end = (mark.format(generator) for mark in README_MARKS)
     text = path.read_text()
     if text.count(begin) != 1 or text.count(end) != 1:
         sys.exit(f"report: {path} needs one line {begin.strip()} and one {end.strip()}")
@@ -254,6 +255,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--readme", type=pathlib.Path)
+    parser.add_argument("--errors", type=pathlib.Path, help="a table for the README, by simdnorm_bench --errors")
     parser.add_argument("measurements", nargs="+")
     arguments = parser.parse_args()
 
@@ -273,7 +275,9 @@ def main():
             sys.exit(f"report: the README wants pictures: {error}")
         print(f"report: no pictures: {error}", file=sys.stderr)
     if arguments.readme:
-        update_readme(arguments.readme, readme_part(passes, contexts))
+        update_readme(arguments.readme, "tools/bench", readme_part(passes, contexts))
+    if arguments.readme and arguments.errors:
+        update_readme(arguments.readme, "simdnorm_bench --errors", arguments.errors.read_text())
 
 
 if __name__ == "__main__":
