@@ -16,6 +16,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -173,6 +177,18 @@ inline void InOrderPool(void* /*pool*/, int64_t num_tasks, simdnorm_task task, v
   Require(num_tasks >= 2, "parallel_for of fewer than 2 tasks");
   for (int64_t i = 0; i < num_tasks; ++i) task(task_context, i);
 }
+
+// The same for calls without options: while this lives, OpenMP has one thread.
+class OneThread {
+ public:
+#ifdef _OPENMP
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+
+ private:
+  int before_;
+#endif
+};
 
 // --- What a valid call covers ---
 
@@ -575,7 +591,6 @@ void CheckWildCallOf(FuzzedDataProvider& bytes, simdnorm_status (*function)(cons
 
   const Args* const args = which % 64 == 1 ? nullptr : Placed(fields, (which & 2) != 0, args_page);
   const simdnorm_options* const options = which % 4 == 0 ? nullptr : Placed(option_fields, (which & 4) != 0, options_page);
-  // Without options a call may use OpenMP, but these are too small to.
   simdnorm_status status = -1;
   const auto call = [&] { status = function(args, options); };
   const auto check_status = [&] {
@@ -608,6 +623,7 @@ void CheckWildCallOf(FuzzedDataProvider& bytes, simdnorm_status (*function)(cons
 }
 
 inline void CheckWildCall(FuzzedDataProvider& bytes) {
+  [[maybe_unused]] OneThread one_thread;
   switch (bytes.ConsumeIntegral<uint8_t>() % 7) {
     case 0:
       return CheckWildCallOf(bytes, simdnorm_layer_norm);
