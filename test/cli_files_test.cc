@@ -239,14 +239,14 @@ TEST_CASE("files: standard input and output by name hold the array and nothing e
 }
 
 // Stopped where no machine is fast enough to be past it: the second output goes to a pipe that nobody reads.
-int StopWhileWriting(const Workplace& w, int signal) {
+int StopWhileWriting(const Workplace& w, int number) {
   w.Put("big.npy", {8, 100000}, 1);
   if (!fs::exists(w / "pipe")) REQUIRE(mkfifo((w / "pipe").c_str(), 0600) == 0);
   const int pipe = open((w / "pipe").c_str(), O_RDWR | O_CLOEXEC);
   REQUIRE(pipe >= 0);
   const pid_t pid =
       StartCli(w, Words{"layer-norm", "--input", "big.npy", "--residual", "big.npy", "--output", "y.npy", "--save-h", "pipe"},
-               w.Log(".out"), w.Log(".err"));
+               w.Log(".out"), w.Log(".err"), [number] { signal(number, SIG_DFL); });  // nohup, say, has it ignored
   const auto start = std::chrono::steady_clock::now();
   const auto in_time = [&] { return std::chrono::steady_clock::now() - start < std::chrono::seconds(60); };
   const auto wait = [] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); };
@@ -257,7 +257,7 @@ int StopWhileWriting(const Workplace& w, int signal) {
   int status = 0;
   while (in_time() && !full()) wait();
   CHECK(full());
-  kill(pid, signal);
+  kill(pid, number);
   while (in_time() && waitpid(pid, &status, WNOHANG) == 0) wait();
   if (!in_time()) {
     kill(pid, SIGKILL);
