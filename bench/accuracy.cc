@@ -134,8 +134,11 @@ Args ArgsOf(const Tensors& t) {
 void PrintErrors(const std::vector<Peer>& peers) {
   const std::vector<Peer> libraries = Libraries(peers);
   Tensors::Reserve(std::max(kRows.Elements(), kChannels.Elements()), std::max(kRows.Params(), kChannels.Params()));
+  const auto title = [](const std::string& name) {
+    return name == "loops" ? "by hand" : name == "ONNXRuntime" ? "ONNX Runtime" : name.c_str();
+  };
   std::printf("|  | simdnorm |");
-  for (const Peer& peer : libraries) std::printf(" %s |", peer.name == "loops" ? "by hand" : peer.name.c_str());
+  for (const Peer& peer : libraries) std::printf(" %s |", title(peer.name));
   std::printf("\n|---|---:|");
   for (size_t i = 0; i < libraries.size(); ++i) std::printf("---:|");
   std::printf("\n");
