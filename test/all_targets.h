@@ -3,10 +3,10 @@
 #ifndef SIMDNORM_TEST_ALL_TARGETS_H_
 #define SIMDNORM_TEST_ALL_TARGETS_H_
 
-#include <initializer_list>
 #include <set>
 #include <string>
 
+#include "digest.h"
 #include "simdnorm/simdnorm.h"
 
 namespace simdnorm_test {
@@ -25,13 +25,7 @@ void ForEachTarget(const Test& test) {
   }
 }
 
-// Whether results are the same bits as on all other targets that have fused multiply-add.
-inline bool HasFusedMultiplyAdd(const std::string& target) {
-  for (const char* without : {"SSE2", "SSSE3", "SSE4", "SCALAR", "EMU128"}) {
-    if (target == without) return false;
-  }
-  return true;
-}
+using digest::HasFusedMultiplyAdd;  // whose results are the same bits
 
 }  // namespace simdnorm_test
 

@@ -343,6 +343,7 @@ void CheckNumber(int64_t number, const char* target, WorstErrors& worst) {
 TEST_CASE("random problems are within the stated bounds") {
   const int64_t first = FromEnvironment("SIMDNORM_TEST_FIRST_PROBLEM", 0);
   const int64_t count = FromEnvironment("SIMDNORM_TEST_PROBLEMS", SmallEffort() ? 500 : 10000);
+  REQUIRE(count > 0);
   std::vector<const char*> targets;
   ForEachTarget([&](const char* target) { targets.push_back(target); });
   WorstErrors worst;

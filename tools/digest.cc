@@ -219,6 +219,25 @@ struct Runner {
   }
 };
 
+// Adds a group of `times` calls of each shape: make(shape, i) is call i as it would be in any group, vary(&call, i) makes it
+// one of this group.
+template <class Shape, class Make, class Vary>
+void AddGroup(std::vector<Group>* groups, const std::string& prefix, const std::string& what, const std::vector<Shape>& shapes,
+              int64_t times, const Make& make, const Vary& vary) {
+  groups->push_back({prefix + what, what.rfind("large-", 0) == 0,
+                     [shapes, times, make, vary](const simdnorm_options& options, const Visit& visit) {
+                       Runner runner = {options, visit};
+                       for (int64_t time = 0; time < times; ++time) {
+                         for (size_t shape = 0; shape < shapes.size(); ++shape) {
+                           const int64_t i = time + static_cast<int64_t>(shape);
+                           auto call = make(shapes[shape], i);
+                           vary(&call, i);
+                           Run(call, &runner);
+                         }
+                       }
+                     }});
+}
+
 template <class Args>
 Args Defaults() {
   Args args = {};
@@ -422,30 +441,22 @@ struct RowGroups {
   std::vector<Group>* groups;
   simdnorm_dtype x_dtype;
 
-  // A group of `times` calls of each shape; vary(call, i) is what they have in common, and what distinguishes call i.
   template <class Vary>
   void Add(const std::string& what, const std::vector<RowShape>& shapes, int64_t times, const Vary& vary) const {
-    const std::string op = kIsLayerNorm<Args> ? "layer-norm/" : "rms-norm/";
     const simdnorm_dtype dtype = x_dtype;
-    groups->push_back({op + kFloatNames[dtype] + "/" + what, what.rfind("large-", 0) == 0,
-                       [shapes, times, vary, dtype](const simdnorm_options& options, const Visit& visit) {
-                         Runner runner = {options, visit};
-                         for (int64_t time = 0; time < times; ++time) {
-                           for (size_t shape = 0; shape < shapes.size(); ++shape) {
-                             const int64_t i = time + static_cast<int64_t>(shape);
-                             RowCall<Args> call;
-                             call.args.x_dtype = call.args.y_dtype = dtype;
-                             call.args.rows = shapes[shape].rows, call.args.cols = shapes[shape].cols;
-                             if (shapes[shape].inner > 1) call.args.inner = shapes[shape].inner;
-                             call.scale = i % 4 != 1;
-                             call.shift = i % 3 != 1;
-                             call.mean = i % 2 == 0;
-                             call.rstd = i % 5 != 2;
-                             vary(&call, i);
-                             Run(call, &runner);
-                           }
-                         }
-                       }});
+    const auto make = [dtype](const RowShape& shape, int64_t i) {
+      RowCall<Args> call;
+      call.args.x_dtype = call.args.y_dtype = dtype;
+      call.args.rows = shape.rows, call.args.cols = shape.cols;
+      if (shape.inner > 1) call.args.inner = shape.inner;
+      call.scale = i % 4 != 1;
+      call.shift = i % 3 != 1;
+      call.mean = i % 2 == 0;
+      call.rstd = i % 5 != 2;
+      return call;
+    };
+    const std::string op = kIsLayerNorm<Args> ? "layer-norm/" : "rms-norm/";
+    AddGroup(groups, op + kFloatNames[dtype] + "/", what, shapes, times, make, vary);
   }
 
   void AddPlain() const {
@@ -738,30 +749,21 @@ struct ChannelGroups {
                            : instance                       ? "instance-norm/"
                                                             : "group-norm/";
     const ChannelGroups self = *this;
-    groups->push_back({op + kFloatNames[x_dtype] + "/" + kLayoutNames[layout] + "/" + what, what.rfind("large-", 0) == 0,
-                       [shapes, times, vary, self](const simdnorm_options& options, const Visit& visit) {
-                         Runner runner = {options, visit};
-                         for (int64_t time = 0; time < times; ++time) {
-                           for (size_t shape = 0; shape < shapes.size(); ++shape) {
-                             const int64_t i = time + static_cast<int64_t>(shape);
-                             ChannelCall<Args> call;
-                             call.instance = self.instance;
-                             call.args.x_dtype = call.args.y_dtype = self.x_dtype;
-                             call.args.layout = self.layout;
-                             call.args.batch = shapes[shape].batch;
-                             call.args.channels = shapes[shape].channels;
-                             call.args.spatial = shapes[shape].spatial;
-                             call.scale = i % 4 != 1;
-                             call.shift = i % 3 != 1;
-                             call.mean = i % 2 == 0;
-                             call.rstd = i % 5 != 2;
-                             call.running = i % 7 != 3;
-                             call.unbiased = i % 2 == 1;
-                             vary(&call, i);
-                             Run(call, &runner);
-                           }
-                         }
-                       }});
+    const auto make = [self](const ChannelShape& shape, int64_t i) {
+      ChannelCall<Args> call;
+      call.instance = self.instance;
+      call.args.x_dtype = call.args.y_dtype = self.x_dtype;
+      call.args.layout = self.layout;
+      call.args.batch = shape.batch, call.args.channels = shape.channels, call.args.spatial = shape.spatial;
+      call.scale = i % 4 != 1;
+      call.shift = i % 3 != 1;
+      call.mean = i % 2 == 0;
+      call.rstd = i % 5 != 2;
+      call.running = i % 7 != 3;
+      call.unbiased = i % 2 == 1;
+      return call;
+    };
+    AddGroup(groups, op + kFloatNames[x_dtype] + "/" + kLayoutNames[layout] + "/", what, shapes, times, make, vary);
   }
 
   void AddAll() const {
@@ -908,13 +910,6 @@ std::string Line(const Group& group, const simdnorm_options& options) {
   Hash hash;
   group.run(options, [&](const void* output, size_t bytes) { hash.Add(output, bytes); });
   return Line(group, hash);
-}
-
-bool IsPromised(const std::string& target) {
-  for (const char* without : {"SSE2", "SSSE3", "SSE4", "SCALAR", "EMU128"}) {
-    if (target == without) return false;
-  }
-  return true;
 }
 
 }  // namespace digest

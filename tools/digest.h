@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,12 @@ std::string Line(const Group& group, const Hash& hash);
 std::string Line(const Group& group, const simdnorm_options& options);
 
 // Whether a target has fused multiply-add, and so the bits that are promised.
-bool IsPromised(const std::string& target);
+inline bool HasFusedMultiplyAdd(const std::string& target) {
+  for (const char* without : {"SSE2", "SSSE3", "SSE4", "SCALAR", "EMU128"}) {
+    if (target == without) return false;
+  }
+  return true;
+}
 
 }  // namespace digest
 

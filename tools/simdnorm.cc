@@ -613,7 +613,7 @@ void PrintDigests(const Flags& flags) {
   options.struct_size = sizeof(options);
   options.target = flags.target ? flags.target->c_str() : simdnorm::Targets()[0];
   options.max_threads = flags.threads;
-  if (!digest::IsPromised(options.target) && !flags.quiet) {
+  if (!digest::HasFusedMultiplyAdd(options.target) && !flags.quiet) {
     std::fprintf(stderr, "simdnorm: note: %s has no fused multiply-add: its digests are not those of other targets\n",
                  options.target);
   }
