@@ -11,8 +11,8 @@ HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
 
-SequenceKernels CentredSequenceKernels() { return MakeSequenceKernels<true>(); }
-SequenceKernels MeanSquareSequenceKernels() { return MakeSequenceKernels<false>(); }
+const SequenceKernels& CentredSequenceKernels() { return kSequenceKernels<true>; }
+const SequenceKernels& MeanSquareSequenceKernels() { return kSequenceKernels<false>; }
 Kernel GivenSequenceKernel() { return NormalizePlanes; }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
@@ -34,7 +34,7 @@ HWY_EXPORT(GivenSequenceKernel);
 namespace {
 
 // Of the call's target.
-SequenceKernels KernelsFor(const CallOptions& options, Statistics statistics) {
+const SequenceKernels& KernelsFor(const CallOptions& options, Statistics statistics) {
   return statistics == Statistics::kMeanSquare ? HWY_DISPATCH_TABLE(MeanSquareSequenceKernels)[options.target_index]()
                                                : HWY_DISPATCH_TABLE(CentredSequenceKernels)[options.target_index]();
 }
@@ -42,7 +42,7 @@ SequenceKernels KernelsFor(const CallOptions& options, Statistics statistics) {
 }  // namespace
 
 void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences) {
-  const SequenceKernels kernels = KernelsFor(options, statistics);
+  const SequenceKernels& kernels = KernelsFor(options, statistics);
   const Executor& executor = options.executor;
   const Grouping grouping = norm.Chunks();
   const int64_t elements = norm.Elements();

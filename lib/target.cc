@@ -39,7 +39,8 @@ const Targets& SupportedTargets() {
 bool FindTarget(const char* name, size_t* index) {
   const Targets& targets = SupportedTargets();
   for (size_t i = 0; i < targets.count; ++i) {
-    if (name == nullptr || strcmp(name, targets.names[i]) == 0) {
+    // Most names are those that simdnorm_targets() gave out.
+    if (name == nullptr || name == targets.names[i] || strcmp(name, targets.names[i]) == 0) {
       *index = targets.indices[i];
       return true;
     }

@@ -638,8 +638,13 @@ template <class Args>
 bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
   if (given == nullptr || given->struct_size != sizeof(Args)) return false;
   constexpr size_t kKnown = offsetof(Args, scale_offset);
-  static constexpr unsigned char kNothingMore[sizeof(Args) - kKnown] = {};
-  if (memcmp(reinterpret_cast<const unsigned char*>(given) + kKnown, kNothingMore, sizeof(kNothingMore)) != 0) return false;
+  static_assert((sizeof(Args) - kKnown) % sizeof(uint64_t) == 0, "whole words");
+  uint64_t word, more = 0;
+  for (size_t i = kKnown; i < sizeof(Args); i += sizeof(word)) {
+    memcpy(&word, reinterpret_cast<const unsigned char*>(given) + i, sizeof(word));
+    more |= word;
+  }
+  if (more != 0) return false;
   const char* target = nullptr;
   if (given_options != nullptr) {
     if (given_options->struct_size != sizeof(simdnorm_options) || given_options->max_threads < 0) return false;

@@ -220,31 +220,37 @@ HWY_INLINE void MomentsOfBlocks(D d, const TX* HWY_RESTRICT x, int64_t stride, i
   }
 }
 
-// The lanes' moments of `count` runs of at most kChunkElements adjacent elements each, `stride` apart, each about its own
-// pivot: items 0, 1, ... of a state. Not inline, since many call it.
+// The lanes' moments of a run of at most kChunkElements adjacent elements.
 template <bool kCentred, class D, class TX, class T = hn::TFromD<D>>
-HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t stride, int64_t length, int64_t count, const T* pivots,
-                             T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {
+HWY_INLINE void MomentsOfRun(D d, const TX* HWY_RESTRICT x, int64_t length, T pivot_of_run, T* HWY_RESTRICT mean,
+                             T* HWY_RESTRICT m2) {
   // A pass over a column of narrow vectors covers 16 blocks, so that the next column finds them in L1.
   constexpr size_t kPass = 16 * kBlock;
   const size_t strips = static_cast<size_t>(length) / kStrip, ragged = static_cast<size_t>(length) % kStrip;
+  const OnePivot<T> pivot = {pivot_of_run};
+  if (hn::Lanes(d) == kStrip) {
+    if (strips != 0) AddStrips<kCentred, true>(d, x, kStrip, kStrip, 0, strips, pivot, mean, m2);
+  } else {
+    for (size_t i = 0; i < strips; i += kPass) {
+      AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), pivot, mean, m2);
+    }
+  }
+  if (ragged == 0) return;
+  if (strips == 0) {  // lanes that the strip does not reach
+    for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) hn::Store(hn::Zero(d), d, mean + l), hn::Store(hn::Zero(d), d, m2 + l);
+  }
+  AddStrips<kCentred, false>(d, x + strips * kStrip, kStrip, ragged, strips, 1, pivot, mean, m2);
+}
+
+// The same of `count` runs, `stride` apart, each about its own pivot: items 0, 1, ... of a state. Not inline, since many call it.
+template <bool kCentred, class D, class TX, class T = hn::TFromD<D>>
+HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t stride, int64_t length, int64_t count, const T* pivots,
+                             T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {
   // Attention heads are of 64 or 128 elements; counting what there is of them takes longer than their moments.
   if (length == 128) return MomentsOfBlocks<kCentred, 8>(d, x, stride, count, pivots, mean, m2);
   if (length == 64) return MomentsOfBlocks<kCentred, 4>(d, x, stride, count, pivots, mean, m2);
   for (int64_t item = 0; item < count; ++item, x += stride, mean += kStrip, m2 += kStrip) {
-    const OnePivot<T> pivot = {pivots[item]};
-    if (hn::Lanes(d) == kStrip) {
-      if (strips != 0) AddStrips<kCentred, true>(d, x, kStrip, kStrip, 0, strips, pivot, mean, m2);
-    } else {
-      for (size_t i = 0; i < strips; i += kPass) {
-        AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), pivot, mean, m2);
-      }
-    }
-    if (ragged == 0) continue;
-    if (strips == 0) {  // lanes that the strip does not reach
-      for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) hn::Store(hn::Zero(d), d, mean + l), hn::Store(hn::Zero(d), d, m2 + l);
-    }
-    AddStrips<kCentred, false>(d, x + strips * kStrip, kStrip, ragged, strips, 1, pivot, mean, m2);
+    MomentsOfRun<kCentred>(d, x, length, pivots[item], mean, m2);
   }
 }
 
@@ -271,7 +277,7 @@ HWY_INLINE void LaneWeights(D d, int64_t length, size_t lane, V& weight, V& weig
 
 #if HWY_TARGET != HWY_SCALAR
 // Of the items in p and those in q, 2 * kHalf lanes each: their lower and their upper halves. The order of items that results
-// is undone by PlaceOf.
+// is undone by InOrder.
 template <size_t kHalf, class D, class V = hn::Vec<D>>
 HWY_INLINE void SplitItems(D d, V p, V q, V& lower, V& upper) {
   constexpr size_t kBytes = kHalf * sizeof(hn::TFromD<D>);
@@ -292,11 +298,17 @@ HWY_INLINE void SplitItems(D d, V p, V q, V& lower, V& upper) {
 }
 #endif
 
-// Where item i of 16 is after its lanes, in vectors of `lanes`, were merged: every merge of neighbours that share a vector goes
-// by the next bit of i, so that among those the bits are in reverse.
-HWY_INLINE size_t PlaceOf(size_t i, size_t lanes) {
-  constexpr uint8_t kReversed[kItems] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
-  return (i & ~(lanes - 1)) + kReversed[i & (lanes - 1)] * lanes / kStrip;
+// Puts items in order, a lane each, whose lanes were merged: every merge of neighbours that share a vector goes by the next bit
+// of an item's number, so that among those the bits are in reverse.
+template <class T>
+HWY_INLINE void InOrder(size_t num_items, T* HWY_RESTRICT values) {
+  constexpr hwy::MakeSigned<T> kReversed[kItems] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+  const StripTag<T> d;
+  const size_t lanes = hn::Lanes(d);
+  alignas(64) hwy::MakeSigned<T> place[kItems];
+  for (size_t i = 0; i < lanes; ++i) place[i] = kReversed[i] * static_cast<hwy::MakeSigned<T>>(lanes) / kItems;
+  const auto places = hn::SetTableIndices(d, place);
+  for (size_t i = 0; i < num_items; i += lanes) hn::Store(hn::TableLookupLanes(hn::Load(d, values + i), places), d, values + i);
 }
 
 // Merges lane l with lane l + kHalf, for l < kHalf, of each of the items, and moves them together. Where an item has less lanes
@@ -343,12 +355,11 @@ HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T, kCount>& runs, int64_t
   MergeHalves<kCentred, 4>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 2>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 1>(length, vectors, runs.mean, runs.m2);
+  if (num_items > 1) InOrder(static_cast<size_t>(num_items), runs.mean), InOrder(static_cast<size_t>(num_items), runs.m2);
   moments.count = static_cast<double>(length);
-  const size_t lanes = hn::Lanes(StripTag<T>());
   for (int64_t i = 0; i < num_items; ++i) {
-    const size_t place = PlaceOf(static_cast<size_t>(i), lanes);
-    moments.mean[i] = static_cast<double>(runs.mean[place]);
-    moments.m2[i] = static_cast<double>(runs.m2[place]);
+    moments.mean[i] = static_cast<double>(runs.mean[i]);
+    moments.m2[i] = static_cast<double>(runs.m2[i]);
   }
 }
 
@@ -401,9 +412,9 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
   }
   for (int64_t i = 0; i < items; ++i) {
     const float high = static_cast<float>(mean[i]);
-    const double low = mean[i] - static_cast<double>(high);
+    const double excess = static_cast<double>(high) - mean[i];
     norm.mean_high[first + i] = high;
-    norm.offset[first + i] = low == 0 ? 0.0f : static_cast<float>(-low * rstd[i]);  // no 0 * Inf
+    norm.offset[first + i] = static_cast<float>(excess * (excess == 0 ? 0.0 : rstd[i]));  // no 0 * Inf
     norm.rstd[first + i] = static_cast<float>(rstd[i]);
   }
   const auto asks = [&](int64_t i) {

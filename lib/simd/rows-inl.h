@@ -552,12 +552,37 @@ HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t coun
                       rows.streams);
 }
 
-// Kernel of a PlainRows: unit is a row. A single one has code of its own, without the loops over rows.
+// Row `row`, of f32: the same steps in one piece. Calls from one to the next would take longer than a short row's steps do.
+template <bool kCentred>
+HWY_INLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
+  const StripTag<float> d;
+  const float* x = static_cast<const float*>(rows.x) + row * rows.x_stride;
+  float* y = static_cast<float*>(rows.y) + row * rows.y_stride;
+  const float pivot = kCentred ? Pivot<float>(x[0], x[rows.cols / 2], x[rows.cols - 1]) : 0.0f;
+  LaneMoments<float> lanes;
+  Moments moments;
+  Normalizers normalizers;
+  MomentsOfRun<kCentred>(d, x, rows.cols, pivot, lanes.mean, lanes.m2);
+  MergeLanes<kCentred>(rows.cols, lanes, 1, moments);
+  if (HWY_UNLIKELY(Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0))) {
+    const SequenceNorm norm = rows.AsSequences();
+    return NormalizeSequences<kCentred>(&norm, row, row + 1);
+  }
+  if (rows.mean || rows.rstd) {
+    SaveStatistics({rows.mean, rows.rstd, nullptr, nullptr, 0, false}, row, 1, rows.cols, normalizers);
+  }
+  const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
+  WithParameters(rows.scale, rows.shift, [&](const auto scale, const auto shift) HWY_ATTR {
+    WriteRun<kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
+  });
+}
+
+// Kernel of a PlainRows: unit is a row.
 template <bool kCentred>
 void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const PlainRows& rows = *static_cast<const PlainRows*>(args);
+  if (end - begin == 1 && rows.dtype == SIMDNORM_F32) return NormalizeRow<kCentred>(rows, begin);
   const StreamFence fence(rows.streams);
-  if (end - begin == 1) return NormalizeRows<kCentred>(rows, begin, 1, 0);
   const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols);
   for (int64_t first = begin, next; first < end; first = next) {
     next = HWY_MIN(first + batch, end);
@@ -628,11 +653,9 @@ void SharedWrite(const void* args, int64_t begin, int64_t end) {
 }
 
 template <bool kCentred>
-SequenceKernels MakeSequenceKernels() {
-  return {
-      NormalizeSequences<kCentred>, NormalizePlainRows<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>, SharedSave,
-      SharedWrite<kCentred>};
-}
+constexpr SequenceKernels kSequenceKernels = {
+    NormalizeSequences<kCentred>, NormalizePlainRows<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>, SharedSave,
+    SharedWrite<kCentred>};
 
 // Kernel of a SequenceNorm with given statistics: units are the chunks of its planes, sample by sample.
 inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {

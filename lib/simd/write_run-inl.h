@@ -145,11 +145,20 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
   if (i < length) write_part(i, length - i);
 }
 
-// The same for `count` runs, x_stride and y_stride elements apart, with parameters for each element; null: none.
+// Calls write(scale, shift) with parameters for each element; null: none.
+template <class Write>
+HWY_INLINE void WithParameters(const float* scale, const float* shift, const Write& write) {
+  if (scale && shift) return write(PerElement{scale}, PerElement{shift});
+  if (scale) return write(PerElement{scale}, Absent());
+  if (shift) return write(Absent(), PerElement{shift});
+  write(Absent(), Absent());
+}
+
+// WriteRun for `count` runs, x_stride and y_stride elements apart, with parameters for each element; null: none.
 template <bool kCentred, class D, class TX, class TY>
 HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
                                 const Centres<hn::TFromD<D>> centres, const float* scale, const float* shift, bool streams) {
-  const auto write = [=](const auto scale_of, const auto shift_of) HWY_ATTR {
+  WithParameters(scale, shift, [=](const auto scale_of, const auto shift_of) HWY_ATTR {
     // What is captured lies in memory, where a compiler has to look again after every store to y.
     const TX* from = x;
     TY* to = y;
@@ -159,11 +168,7 @@ HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64
     for (int64_t i = 0; i < end; ++i, from += from_stride, to += to_stride) {
       WriteRun<kCentred>(d, from, to, n, all.At(i), scale_of, shift_of, past_caches);
     }
-  };
-  if (scale && shift) return write(PerElement{scale}, PerElement{shift});
-  if (scale) return write(PerElement{scale}, Absent());
-  if (shift) return write(Absent(), PerElement{shift});
-  write(Absent(), Absent());
+  });
 }
 
 // What normalizes a run with one scale and one shift.
