@@ -208,6 +208,24 @@ struct SequenceNorm {
               WritesPastCaches(Bytes(y.dtype, sequences * Elements()));
   }
 
+  // Whether sequences that fit a stage are better added up where h goes, and normalized from there: if that costs no digits,
+  // overwrites no residual that is yet to be added, and h is not to be written past the caches.
+  bool AddsIntoH() const {
+    const bool keeps_residual = h.data != residual.data || (residual_before && x.dtype == SIMDNORM_F32);
+    return h && h.dtype == SIMDNORM_F32 && keeps_residual && !streams;
+  }
+  // What then remains to be done.
+  SequenceNorm OfH(int64_t sequences) const {
+    SequenceNorm rest = *this;
+    rest.x = {h.data, h.dtype, h.stride, h.outer_stride, h.plane_stride};
+    rest.h = {};
+    if (residual_before) rest.residual = {};
+    rest.bias = nullptr;
+    rest.residual_before = rest.round_h = false;
+    rest.Classify(sequences);
+    return rest;
+  }
+
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
   Grouping Chunks() const { return Grouping(planes * ChunksPerPlane()); }
 };

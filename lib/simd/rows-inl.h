@@ -468,20 +468,25 @@ HWY_INLINE int64_t Neighbours(const SequenceNorm& norm, int64_t first, int64_t m
 }
 
 // How many neighbouring sequences of `elements` elements to take at a time: they should stay in L1 between their moments and
-// their writes. Measured on a 48 KiB L1: 16 KiB are best for f32, 32 KiB for 16 bits.
-HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements) {
-  const int64_t most = dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements;
-  return elements * kItems <= most ? kItems : most / elements;
+// their writes. Measured on a 48 KiB L1: 16 KiB are best for f32, 32 KiB for 16 bits, and half of that where there is something
+// to add up first.
+HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements, bool added = false) {
+  const int64_t most = (dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements) / (added ? 2 : 1);
+  return elements * kItems <= most ? kItems : HWY_MAX(1, most / elements);
 }
 
 // Kernel: sequences [begin, end), all of each.
 template <bool kCentred>
 void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
-  const SequenceNorm& norm = *static_cast<const SequenceNorm*>(args);
-  const int64_t chunks = norm.Chunks().chunks, elements = norm.Elements();
-  const bool whole = norm.validity.All();
+  const SequenceNorm& given = *static_cast<const SequenceNorm*>(args);
+  const int64_t chunks = given.Chunks().chunks, elements = given.Elements();
+  const bool whole = given.validity.All();
   const bool short_enough = whole && elements <= kStageElements;
-  const int64_t batch = short_enough ? SequencesAtOnce(norm.x_is_h ? norm.x.dtype : SIMDNORM_F32, elements) : 1;
+  const bool through_h = short_enough && given.AddsIntoH();
+  SequenceNorm of_h;
+  if (through_h) of_h = given.OfH(end - begin);
+  const SequenceNorm& norm = through_h ? of_h : given;
+  const int64_t batch = short_enough ? SequencesAtOnce(norm.x_is_h ? norm.x.dtype : SIMDNORM_F32, elements, through_h) : 1;
 
   const StreamFence fence(norm.streams);
   const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
@@ -492,10 +497,11 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   for (int64_t first = begin, count; first < end; first += count) {
     count = PaddedFrom(norm, first, end);
     if (HWY_UNLIKELY(count != 0)) {
-      WritePadding(norm, first, count);
+      WritePadding(given, first, count);
       continue;
     }
     count = Neighbours(norm, first, HWY_MIN(batch, end - first));
+    if (through_h) AddIntoH(given, first, count);
     int64_t values = elements;
     View view;
     bool any_in_double = true;  // as far as is known
@@ -511,6 +517,8 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
       if (HWY_LIKELY(!normalizers.in_double[i])) continue;
       if (whole) {
         NormalizerOfOne<double, kCentred>(norm, first + i, normalizers, i);
+        const double rstd = normalizers.rstd_double[i];
+        if (through_h && rstd != rstd) MakeNaNCanonical(HOf(given, first + i), norm.length);  // as h may have NaN
       } else if constexpr (kCentred) {
         NormalizerOfCut<double>(norm, first + i, normalizers, i);
       }
@@ -518,8 +526,8 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     SaveStatistics(norm.outputs, first, count, values, normalizers);
     const int64_t next = first + count, then = HWY_MIN(batch, end - next) * elements;
     if (short_enough && norm.planes == 1 && then > 0) {
-      Prefetch({norm.x.At(norm.Offset(norm.x, next, 0)), norm.x.dtype}, then);
-      if (norm.residual) Prefetch({norm.residual.At(norm.Offset(norm.residual, next, 0)), norm.residual.dtype}, then);
+      Prefetch({given.x.At(given.Offset(given.x, next, 0)), given.x.dtype}, then);
+      if (given.residual) Prefetch({given.residual.At(given.Offset(given.residual, next, 0)), given.residual.dtype}, then);
     }
     const Parameters* of_first = parameters.Of(first);
     if (HWY_LIKELY(runs_of_plain && short_enough && of_first && !any_in_double)) {

@@ -49,6 +49,16 @@ HWY_INLINE float SourceValue(const SequenceNorm& norm, int64_t sequence, int64_t
   return Source(norm, sequence, plane, start, 1, &value).First();
 }
 
+// Where a row's h goes, in f32.
+HWY_INLINE float* HOf(const SequenceNorm& norm, int64_t row) {
+  return static_cast<float*>(norm.h.At(norm.Offset(norm.h, row, 0)));
+}
+
+// Adds rows [first, first + count) up where their h goes. NaN is left as it comes.
+HWY_INLINE void AddIntoH(const SequenceNorm& norm, int64_t first, int64_t count) {
+  for (int64_t row = first; row < first + count; ++row) FillStage(norm, row, 0, 0, norm.length, HOf(norm, row));
+}
+
 // Neighbouring sequences that lie together: where they are, or all of them in a stage.
 struct View {
   Span base;
