@@ -62,6 +62,13 @@ Units ChannelUnits(const ChannelsCase& shape, size_t element_bytes) {
   return {static_cast<size_t>(shape.Block()) * plane * element_bytes, batch, image, image, 1, 0};
 }
 
+// With given statistics nothing belongs together; pages are easily shared.
+Units PageUnits(const ChannelsCase& shape, size_t element_bytes) {
+  Units units = {4096, 1, 0, static_cast<size_t>(shape.Elements()) * element_bytes, 1, 0};
+  units.read_once = true;
+  return units;
+}
+
 constexpr Traffic kPlain = {1, 1}, kAdded = {2, 1};
 
 }  // namespace
@@ -78,9 +85,15 @@ void RegisterBatchNorm(const Config& config) {
        &Peer::batch_norm_training,
        ChannelUnits},
       {"MaskedBatchNormTraining", {kF32, kBf16}, cases::kStageCases, CallMaskedTraining, kPlain},
-      {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference},
-      {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference},
-      {"BatchNormInference", {kF32, kBf16}, cases::kBlockedCases, CallInference, kPlain, &Peer::batch_norm_inference},
+      {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference, PageUnits},
+      {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference, PageUnits},
+      {"BatchNormInference",
+       {kF32, kBf16},
+       cases::kBlockedCases,
+       CallInference,
+       kPlain,
+       &Peer::batch_norm_inference,
+       PageUnits},
       {"BatchNormInference+Add+ReLU", {kF32, kBf16}, cases::kStageCases, CallInferenceAddReLU, kAdded},
       {"BatchNormInference+Add+ReLU", {kF32, kBf16}, cases::kBlockedCases, CallInferenceAddReLU, kAdded},
   };

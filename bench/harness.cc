@@ -20,6 +20,8 @@
 #include <thread>
 #include <vector>
 
+#include "cache.h"
+
 namespace simdnorm::bench {
 namespace {
 
@@ -160,8 +162,9 @@ void UseThreads([[maybe_unused]] int threads) {
 }
 
 Arrays ArraysOf(const Tensors& t, bool adds) {
-  return {static_cast<const uint8_t*>(t.x.data), adds ? static_cast<const uint8_t*>(t.other.data) : nullptr,
-          static_cast<uint8_t*>(t.y.data), adds ? static_cast<uint8_t*>(t.h.data) : nullptr};
+  return {static_cast<const uint8_t*>(t.x.data),     adds ? static_cast<const uint8_t*>(t.other.data) : nullptr,
+          static_cast<uint8_t*>(t.y.data),           adds ? static_cast<uint8_t*>(t.h.data) : nullptr,
+          static_cast<const uint8_t*>(t.scale.data), static_cast<const uint8_t*>(t.shift.data)};
 }
 
 using Clock = std::chrono::steady_clock;
@@ -341,7 +344,8 @@ ReadyLayer ReadyPeer(const Work& work, const std::function<ReadyLayer()>& ready_
 }
 
 ReadyLayer ReadyCeiling(const Work& work, const Units& units) {
-  FastestLoop loops(CeilingLoops(ArraysOf(work.tensors, TimedLayer::Adds(work)), units));
+  const bool streams = simdnorm::WritesPastCaches(static_cast<int64_t>(work.tensors.y_bytes));
+  FastestLoop loops(CeilingLoops(ArraysOf(work.tensors, TimedLayer::Adds(work)), units, streams));
   loops.Seconds();
   return {loops.Get()};
 }

@@ -100,7 +100,7 @@ struct Operation {
   Result (*call)(const Case&, const Tensors&, const Options&);
   Traffic traffic;
   PeerLayer<Case> Peer::*peer_layer = nullptr;
-  Units (*units)(const Case&, size_t element_bytes) = nullptr;  // what has statistics of its own; null: there is no ceiling
+  Units (*units)(const Case&, size_t element_bytes) = nullptr;  // how it reads and writes; null: there is no ceiling
 };
 
 // A call of simdnorm on one case. It throws what is wrong with it.
@@ -120,7 +120,7 @@ ReadyLayer ReadyTarget(const Work& work);
 // A peer's layer, seen to give simdnorm's output.
 ReadyLayer ReadyPeer(const Work& work, const std::function<ReadyLayer()>& ready_layer);
 
-// The same loads and stores without the arithmetic.
+// The same loads and stores without the arithmetic; stores past the caches where the library's are.
 ReadyLayer ReadyCeiling(const Work& work, const Units& units);
 
 // Registers a benchmark, of a peer's layer where there is a peer.

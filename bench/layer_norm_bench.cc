@@ -101,9 +101,10 @@ Result CallRMSNormOfHeads(const RowsCase& shape, const Tensors& t, const Options
   return RMSNorm({t.x, shape.rows, shape.cols, 3 * queries}, {t.y, shape.rows, shape.cols, queries}, params, options);
 }
 
+template <size_t parameters>
 Units RowUnits(const RowsCase& shape, size_t element_bytes) {
   const size_t row = static_cast<size_t>(shape.cols) * element_bytes;
-  return {row, 1, 0, static_cast<size_t>(shape.rows) * row, 1, 0};
+  return {row, 1, 0, static_cast<size_t>(shape.rows) * row, 1, 0, parameters, row, element_bytes};
 }
 
 constexpr Traffic kPlain = {1, 1}, kTwoRead = {2, 1}, kAdded = {2, 2}, kSummed = {1, 1, true};
@@ -114,22 +115,22 @@ void RegisterLayerNorm(const Config& config) {
   constexpr Dtypes kF32ToI8 = {SIMDNORM_F32, SIMDNORM_I8}, kBf16ToI8 = {SIMDNORM_BF16, SIMDNORM_I8};
   constexpr Dtypes kF32ToQ8 = {SIMDNORM_F32, SIMDNORM_Q8_0}, kBf16ToQ8 = {SIMDNORM_BF16, SIMDNORM_Q8_0};
   const Operation<RowsCase> table[] = {
-      {"LayerNorm", {kF32}, cases::kRowsCases, CallLayerNorm, kPlain, &Peer::layer_norm, RowUnits},
-      {"LayerNorm", {kBf16, kF16}, cases::kCacheCases, CallLayerNorm, kPlain, &Peer::layer_norm, RowUnits},
+      {"LayerNorm", {kF32}, cases::kRowsCases, CallLayerNorm, kPlain, &Peer::layer_norm, RowUnits<2>},
+      {"LayerNorm", {kBf16, kF16}, cases::kCacheCases, CallLayerNorm, kPlain, &Peer::layer_norm, RowUnits<2>},
       {"LayerNorm>Sum", {kF32}, cases::kSummedCases, CallLayerNorm, kSummed, &Peer::layer_norm},
       {"LayerNorm", {kF32ToI8, kBf16ToI8}, cases::kFusionCases, CallLayerNormToI8, kPlain},
       {"LayerNorm+SiLU", {kF32, kBf16}, cases::kFusionCases, CallLayerNormAndActivation<SIMDNORM_SILU>, kPlain},
       {"LayerNorm+GELU", {kF32, kBf16}, cases::kFusionCases, CallLayerNormAndActivation<SIMDNORM_GELU>, kPlain},
-      {"AddLayerNorm", {kF32, kBf16}, cases::kResidualCases, CallAddLayerNorm, kAdded, &Peer::add_layer_norm, RowUnits},
+      {"AddLayerNorm", {kF32, kBf16}, cases::kResidualCases, CallAddLayerNorm, kAdded, &Peer::add_layer_norm, RowUnits<2>},
       {"PostAddLayerNorm", {kF32, kBf16}, cases::kResidualCases, CallPostAddLayerNorm, kTwoRead},
       {"PaddedLayerNorm", {kF32, kBf16}, cases::kPaddedCases, CallPaddedLayerNorm, kPlain},
       {"AdaLN", {kF32, kBf16}, cases::kAdaptiveCases, CallAdaptiveLayerNorm, kPlain},
       {"LayerNormChannelsFirst", {kF32, kBf16}, cases::kChannelsFirstCases, CallLayerNormChannelsFirst, kPlain},
-      {"RMSNorm", {kF32}, cases::kRowsCases, CallRMSNorm, kPlain, &Peer::rms_norm, RowUnits},
-      {"RMSNorm", {kBf16, kF16}, cases::kCacheCases, CallRMSNorm, kPlain, &Peer::rms_norm, RowUnits},
+      {"RMSNorm", {kF32}, cases::kRowsCases, CallRMSNorm, kPlain, &Peer::rms_norm, RowUnits<1>},
+      {"RMSNorm", {kBf16, kF16}, cases::kCacheCases, CallRMSNorm, kPlain, &Peer::rms_norm, RowUnits<1>},
       {"RMSNorm", {kF32ToI8, kBf16ToI8}, cases::kFusionCases, CallRMSNormToI8, kPlain},
       {"RMSNorm", {kF32ToQ8, kBf16ToQ8}, cases::kFusionCases, CallRMSNorm, kPlain},
-      {"AddRMSNorm", {kF32, kBf16}, cases::kResidualCases, CallAddRMSNorm, kAdded, nullptr, RowUnits},
+      {"AddRMSNorm", {kF32, kBf16}, cases::kResidualCases, CallAddRMSNorm, kAdded, nullptr, RowUnits<1>},
       {"GatedRMSNorm", {kF32, kBf16}, cases::kFusionCases, CallGatedRMSNorm, kTwoRead},
       {"RMSNormOfHeads", {kF32, kBf16}, cases::kHeadsCases, CallRMSNormOfHeads, kPlain},
   };
@@ -138,7 +139,7 @@ void RegisterLayerNorm(const Config& config) {
 
 void RegisterLayerNormScaling(const Config& config) {
   const Operation<RowsCase> table[] = {
-      {"LayerNorm", {kF32}, cases::kGrowingRowsCases, CallLayerNorm, kPlain, &Peer::layer_norm, RowUnits},
+      {"LayerNorm", {kF32}, cases::kGrowingRowsCases, CallLayerNorm, kPlain, &Peer::layer_norm, RowUnits<2>},
   };
   Register(table, config);
 }

@@ -84,6 +84,59 @@ HWY_INLINE void CopyRun(Store store, const uint8_t* HWY_RESTRICT from, uint8_t* 
   if (i < bytes) hn::StoreU(hn::LoadU(d, from + bytes - N), d, to + bytes - N);
 }
 
+// The same beside kParameters arrays, of which kRatio bytes are read for each that is copied; or-ed, as in ReadRun.
+template <int kParameters, size_t kRatio, class Store>
+HWY_NOINLINE uint8_t CopyRunBeside(Store store, const uint8_t* HWY_RESTRICT from, uint8_t* HWY_RESTRICT to, size_t bytes,
+                                   const uint8_t* scale, const uint8_t* shift) {
+  const hn::ScalableTag<uint8_t> d;
+  const size_t N = hn::Lanes(d);
+  auto seen0 = hn::Zero(d), seen1 = seen0;
+  const auto read = [&](size_t i) HWY_ATTR {
+    for (size_t r = 0; r < kRatio; ++r) {
+      seen0 = hn::Or(seen0, hn::LoadU(d, scale + i * kRatio + r * N));
+      if constexpr (kParameters == 2) seen1 = hn::Or(seen1, hn::LoadU(d, shift + i * kRatio + r * N));
+    }
+  };
+  size_t i = 0;
+  if (bytes >= N) {
+    i = Store::kAligned ? BytesToAligned(to, N) : 0;
+    if (i > 0) hn::StoreU(hn::LoadU(d, from), d, to);
+    for (; i + 2 * N <= bytes; i += 2 * N) {
+      const auto v0 = hn::LoadU(d, from + i);
+      const auto v1 = hn::LoadU(d, from + i + N);
+      read(i);
+      read(i + N);
+      store(d, v0, to + i);
+      store(d, v1, to + i + N);
+    }
+    for (; i + N <= bytes; i += N) {
+      read(i);
+      store(d, hn::LoadU(d, from + i), to + i);
+    }
+  }
+  std::memcpy(to + i, from + i, bytes - i);
+  return hn::GetLane(hn::Or(seen0, seen1));
+}
+
+// CopyRun, or beside parameters that begin anew with every unit.
+template <class Store>
+HWY_INLINE uint8_t WriteRun(Store store, const Arrays& arrays, const Units& units, const uint8_t* from, uint8_t* to,
+                            size_t bytes) {
+  if (units.parameters == 0) {
+    CopyRun(store, from, to, bytes);
+    return 0;
+  }
+  const bool both = units.parameters == 2, wide = units.element_bytes == Units::kParameterBytes;
+  const auto copy = both ? (wide ? CopyRunBeside<2, 1, Store> : CopyRunBeside<2, 2, Store>)
+                         : (wide ? CopyRunBeside<1, 1, Store> : CopyRunBeside<1, 2, Store>);
+  uint8_t seen = 0;
+  for (size_t i = 0; i < bytes; i += units.parameter_run) {
+    const size_t n = std::min(units.parameter_run, bytes - i);
+    seen = static_cast<uint8_t>(seen | copy(store, from + i, to + i, n, arrays.scale, arrays.shift));
+  }
+  return seen;
+}
+
 template <class Store>
 HWY_INLINE void AddCopyRun(Store store, const Arrays& arrays, Range range) {
   const uint8_t* HWY_RESTRICT x = arrays.x;
@@ -195,14 +248,16 @@ HWY_INLINE void ReadThenWrite(Store store, const Arrays& arrays, const Units& un
     const size_t begin = outer + offset;
     const size_t bytes = std::min(units.run, units.width - offset);
     uint8_t seen = 0;
-    for (size_t r = runs.begin; r < runs.end; ++r) {
+    for (size_t r = runs.begin; !units.read_once && r < runs.end; ++r) {
       seen = static_cast<uint8_t>(seen | ReadRun<kAdds>(arrays, begin + r * units.stride, bytes));
     }
-    benchmark::DoNotOptimize(seen);
     const uint8_t* const from = (kAdds ? arrays.h : arrays.x) + begin;
     for (size_t r = runs.begin; r < runs.end; ++r) {
-      CopyRun(store, from + r * units.stride, arrays.y + begin + r * units.stride, bytes);
+      const size_t offset_of_run = r * units.stride;
+      const uint8_t parameters = WriteRun(store, arrays, units, from + offset_of_run, arrays.y + begin + offset_of_run, bytes);
+      seen = static_cast<uint8_t>(seen | parameters);
     }
+    benchmark::DoNotOptimize(seen);
     offset += units.run;
     if (offset < units.width) continue;
     offset = 0;
@@ -286,9 +341,10 @@ MemoryLoop OverLines(void (*loop)(const Arrays& arrays, Range range), const Arra
   };
 }
 
+using CeilingLoop = void (*)(const Arrays& arrays, const Units& units, Range which, Range runs);
+
 // A pass by all threads, as many units each, or a part of each unit's runs where there are fewer units than threads.
-MemoryLoop OverUnits(void (*loop)(const Arrays& arrays, const Units& units, Range which, Range runs), const Arrays& arrays,
-                     const Units& units) {
+MemoryLoop OverUnits(CeilingLoop loop, const Arrays& arrays, const Units& units) {
   const size_t count = (units.width + units.run - 1) / units.run * units.outer;
   const auto pass = [=](size_t thread, size_t threads) {
     const auto share = [=](size_t all) -> Range { return {all * thread / threads, all * (thread + 1) / threads}; };
@@ -385,8 +441,10 @@ std::vector<MemoryLoop> AddCopyLoops(const Arrays& arrays, size_t bytes) {
           OverLines(&HWY_DYNAMIC_DISPATCH(AddCopyStreaming), arrays, bytes)};
 }
 
-std::vector<MemoryLoop> CeilingLoops(const Arrays& arrays, const Units& units) {
+std::vector<MemoryLoop> CeilingLoops(const Arrays& arrays, const Units& units, bool streams) {
   ChooseTarget();
+  const CeilingLoop plain = streams ? &HWY_DYNAMIC_DISPATCH(CeilingStreaming) : &HWY_DYNAMIC_DISPATCH(CeilingPlain);
+  const CeilingLoop adding = streams ? &HWY_DYNAMIC_DISPATCH(AddCeilingStreaming) : &HWY_DYNAMIC_DISPATCH(AddCeilingPlain);
   const size_t fitting_side_by_side = std::max<size_t>(1, L2Bytes() / 2 / units.runs / units.run);
   std::vector<MemoryLoop> loops;
   size_t last_run = 0;
@@ -395,11 +453,7 @@ std::vector<MemoryLoop> CeilingLoops(const Arrays& arrays, const Units& units) {
     last_run = run;
     Units wide = units;
     wide.run = run;
-    const bool adds = arrays.residual != nullptr;
-    loops.push_back(
-        OverUnits(adds ? &HWY_DYNAMIC_DISPATCH(AddCeilingPlain) : &HWY_DYNAMIC_DISPATCH(CeilingPlain), arrays, wide));
-    loops.push_back(
-        OverUnits(adds ? &HWY_DYNAMIC_DISPATCH(AddCeilingStreaming) : &HWY_DYNAMIC_DISPATCH(CeilingStreaming), arrays, wide));
+    loops.push_back(OverUnits(arrays.residual != nullptr ? adding : plain, arrays, wide));
   }
   return loops;
 }

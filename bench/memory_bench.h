@@ -52,6 +52,8 @@ struct Arrays {
   const uint8_t* residual;
   uint8_t* y;
   uint8_t* h;
+  const uint8_t* scale = nullptr;
+  const uint8_t* shift = nullptr;
 };
 
 // x to y, each of `bytes` bytes: memcpy, a loop over the widest vectors, the same with streaming stores.
@@ -70,12 +72,19 @@ std::vector<MemoryLoop> AddCopyLoops(const Arrays& arrays, size_t bytes);
 // side, `width` bytes of them in all, and that again `outer` times, `outer_stride` apart.
 struct Units {
   size_t run, runs, stride, width, outer, outer_stride;
+  // How many arrays of parameters (scale; scale and shift) are read beside x, position by position, and from the beginning
+  // after so many bytes of x; 0 where a unit has one of each. They are in f32, kParameterBytes for each element_bytes of x.
+  size_t parameters = 0, parameter_run = 0, element_bytes = 0;
+  bool read_once = false;  // statistics are given
+
+  static constexpr size_t kParameterBytes = 4;
 };
 
 // What an operation does that normalizes each unit by its own statistics, less the arithmetic: a unit of x is read, then read
-// again and written to y. Where it adds, the first reading is of x and residual, and writes h, which is what the second reads.
-// One unit at a time, as many side by side as fit half of L2, and all at once; with plain and with streaming stores.
-std::vector<MemoryLoop> CeilingLoops(const Arrays& arrays, const Units& units);
+// again, with its parameters, and written to y. Where it adds, the first reading is of x and residual, and writes h, which is
+// what the second reads. One unit at a time, as many side by side as fit half of L2, and all at once; with plain or with
+// streaming stores.
+std::vector<MemoryLoop> CeilingLoops(const Arrays& arrays, const Units& units, bool streams);
 
 }  // namespace simdnorm::bench
 

@@ -44,7 +44,8 @@ README_MARKS = "<!-- {}: begin -->\n", "<!-- {}: end -->\n"
 
 CASES_WORDS = """\
 Times over that of the fastest copy of the same bytes, medians; the fastest of those that compete in bold. ± is half of what
-the middle half of the repetitions spans. A peer in a layout of its own, such as nChw16c, does not compete.
+the middle half of the repetitions spans. A peer in a layout of its own, such as nChw16c, does not compete. The
+ceiling is a loop with simdnorm's loads and stores, of the same kind, and no arithmetic.
 """
 SUMMARY_WORDS = f"""\
 Time / copy is simdnorm's, where x has {THROUGHPUT_BYTES // KIB} KiB or more. A peer's column says how many times simdnorm's
