@@ -235,10 +235,10 @@ HWY_INLINE void MomentsOfRun(D d, const TX* HWY_RESTRICT x, int64_t length, T pi
       AddStrips<kCentred, true>(d, x + i * kStrip, kStrip, kStrip, i, HWY_MIN(kPass, strips - i), pivot, mean, m2);
     }
   }
-  if (ragged == 0) return;
-  if (strips == 0) {  // lanes that the strip does not reach
+  if (strips == 0) {  // lanes that the ragged strip does not reach
     for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) hn::Store(hn::Zero(d), d, mean + l), hn::Store(hn::Zero(d), d, m2 + l);
   }
+  if (ragged == 0) return;
   AddStrips<kCentred, false>(d, x + strips * kStrip, kStrip, ragged, strips, 1, pivot, mean, m2);
 }
 
