@@ -214,15 +214,15 @@ struct SequenceNorm {
     const bool keeps_residual = h.data != residual.data || (residual_before && x.dtype == SIMDNORM_F32);
     return h && h.dtype == SIMDNORM_F32 && keeps_residual && !streams;
   }
-  // What then remains to be done.
-  SequenceNorm OfH(int64_t sequences) const {
+  // What then remains to be done; y is not written past the caches, either.
+  SequenceNorm OfH() const {
     SequenceNorm rest = *this;
     rest.x = {h.data, h.dtype, h.stride, h.outer_stride, h.plane_stride};
     rest.h = {};
     if (residual_before) rest.residual = {};
     rest.bias = nullptr;
     rest.residual_before = rest.round_h = false;
-    rest.Classify(sequences);
+    rest.Classify(0);
     return rest;
   }
 

@@ -242,8 +242,7 @@ HWY_INLINE void MomentsOfRun(D d, const TX* HWY_RESTRICT x, int64_t length, T pi
   AddStrips<kCentred, false>(d, x + strips * kStrip, kStrip, ragged, strips, 1, pivot, mean, m2);
 }
 
-// The same of `count` runs, `stride` apart, each about its own pivot: items 0, 1, ... of a state. Not inline, since many call
-// it.
+// The same of `count` runs, `stride` apart, each about its own pivot: items 0, 1, ... of a state. Many call it: not inline.
 template <bool kCentred, class D, class TX, class T = hn::TFromD<D>>
 HWY_NOINLINE void RunMoments(D d, const TX* HWY_RESTRICT x, int64_t stride, int64_t length, int64_t count, const T* pivots,
                              T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {

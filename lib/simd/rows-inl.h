@@ -126,16 +126,19 @@ HWY_INLINE void RunsMoments(const Span& first, int64_t stride, int64_t length, i
   MergeLanes<kCentred>(length, runs, count, moments);
 }
 
+template <bool kCentred>
+HWY_INLINE float PivotOfRun(const Span& x, int64_t length) {
+  if constexpr (!kCentred) return 0;
+  return Pivot<float>(x.First(), x.From(length / 2).First(), x.From(length - 1).First());
+}
+
 // The normalizers of `count` <= 16 rows of at most a chunk, `stride` elements apart. -> whether any is in double
 template <bool kCentred>
 HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t length, int64_t count, float epsilon,
                                   Normalizers& normalizers) {
   float pivots[kItems];
   MomentsOf<kItems> moments;
-  for (int64_t i = 0; i < count; ++i) {
-    const Span x = first.From(i * stride);
-    pivots[i] = kCentred ? Pivot<float>(x.First(), x.From(length / 2).First(), x.From(length - 1).First()) : 0.0f;
-  }
+  for (int64_t i = 0; i < count; ++i) pivots[i] = PivotOfRun<kCentred>(first.From(i * stride), length);
   RunsMoments<kCentred>(first, stride, length, count, pivots, moments);
   return Finish(moments, pivots, count, epsilon, normalizers, 0);
 }
@@ -484,7 +487,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const bool short_enough = whole && elements <= kStageElements;
   const bool through_h = short_enough && given.AddsIntoH();
   SequenceNorm of_h;
-  if (through_h) of_h = given.OfH(end - begin);
+  if (through_h) of_h = given.OfH();
   const SequenceNorm& norm = through_h ? of_h : given;
   const int64_t batch = short_enough ? SequencesAtOnce(norm.x_is_h ? norm.x.dtype : SIMDNORM_F32, elements, through_h) : 1;
 
@@ -541,19 +544,29 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   }
 }
 
+// What rows [first, first + count) need beside their values: false if some need double, which then are done.
+template <bool kCentred>
+HWY_INLINE bool SettleRows(const PlainRows& rows, int64_t first, int64_t count, bool any_in_double,
+                           const Normalizers& normalizers) {
+  if (HWY_UNLIKELY(any_in_double)) {
+    const SequenceNorm norm = rows.AsSequences();
+    NormalizeSequences<kCentred>(&norm, first, first + count);
+    return false;
+  }
+  if (rows.mean || rows.rstd) {
+    SaveStatistics({rows.mean, rows.rstd, nullptr, nullptr, 0, false}, first, count, rows.cols, normalizers);
+  }
+  return true;
+}
+
 // Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes. `then`: how many
 // elements of x are to come.
 template <bool kCentred>
 HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t count, int64_t then) {
   Normalizers normalizers;
   const Span x = Span{rows.x, rows.dtype}.From(first * rows.x_stride);
-  if (HWY_UNLIKELY(NormalizersOfRuns<kCentred>(x, rows.x_stride, rows.cols, count, rows.epsilon, normalizers))) {
-    const SequenceNorm norm = rows.AsSequences();
-    return NormalizeSequences<kCentred>(&norm, first, first + count);
-  }
-  if (rows.mean || rows.rstd) {
-    SaveStatistics({rows.mean, rows.rstd, nullptr, nullptr, 0, false}, first, count, rows.cols, normalizers);
-  }
+  const bool any_in_double = NormalizersOfRuns<kCentred>(x, rows.x_stride, rows.cols, count, rows.epsilon, normalizers);
+  if (!SettleRows<kCentred>(rows, first, count, any_in_double, normalizers)) return;
   Prefetch(x.From(count * rows.x_stride), then);
   void* y = static_cast<unsigned char*>(rows.y) + Bytes(rows.dtype, first * rows.y_stride);
   WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, {rows.scale, rows.shift},
@@ -566,19 +579,14 @@ HWY_INLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   const StripTag<float> d;
   const float* x = static_cast<const float*>(rows.x) + row * rows.x_stride;
   float* y = static_cast<float*>(rows.y) + row * rows.y_stride;
-  const float pivot = kCentred ? Pivot<float>(x[0], x[rows.cols / 2], x[rows.cols - 1]) : 0.0f;
+  const float pivot = PivotOfRun<kCentred>({x, SIMDNORM_F32}, rows.cols);
   LaneMoments<float> lanes;
   Moments moments;
   Normalizers normalizers;
   MomentsOfRun<kCentred>(d, x, rows.cols, pivot, lanes.mean, lanes.m2);
   MergeLanes<kCentred>(rows.cols, lanes, 1, moments);
-  if (HWY_UNLIKELY(Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0))) {
-    const SequenceNorm norm = rows.AsSequences();
-    return NormalizeSequences<kCentred>(&norm, row, row + 1);
-  }
-  if (rows.mean || rows.rstd) {
-    SaveStatistics({rows.mean, rows.rstd, nullptr, nullptr, 0, false}, row, 1, rows.cols, normalizers);
-  }
+  const bool in_double = Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0);
+  if (!SettleRows<kCentred>(rows, row, 1, in_double, normalizers)) return;
   const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
   WithParameters(rows.scale, rows.shift, [&](const auto scale, const auto shift) HWY_ATTR {
     WriteRun<kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
