@@ -303,9 +303,9 @@ struct ChannelNorm {
 // from it.
 template <int64_t kCount>
 struct MomentsOf {
-  double count = 0;
-  double mean[kCount] = {};
-  double m2[kCount] = {};
+  double count = 0;  // 0: the others are not set
+  double mean[kCount];
+  double m2[kCount];
 };
 using Moments = MomentsOf<1>;
 

@@ -438,21 +438,33 @@ HWY_NOINLINE void WriteChannelRows(const TX* x, int64_t x_stride, TY* y, int64_t
     const int64_t next = HWY_MIN(row + 1, rows - 1);  // an odd last row is its own partner
     const TX *x0 = x + row * x_stride, *x1 = x + next * x_stride;
     TY *y0 = y + row * y_stride, *y1 = y + next * y_stride;
-    const auto result = [&](V v, int64_t c, int64_t r) HWY_ATTR {
+    // A column of both rows.
+    const auto normalize = [&](int64_t c, V& v0, V& v1) HWY_ATTR {
       const V rstd = hn::Load(d, factors.rstd + c);
       if constexpr (kCentred) {
-        v = hn::MulAdd(hn::Sub(v, hn::Load(d, factors.mean + c)), rstd, hn::Load(d, factors.offset + c));
+        const V mean = hn::Load(d, factors.mean + c), offset = hn::Load(d, factors.offset + c);
+        v0 = hn::MulAdd(hn::Sub(v0, mean), rstd, offset);
+        v1 = hn::MulAdd(hn::Sub(v1, mean), rstd, offset);
       } else {
-        v = hn::Mul(v, rstd);
+        v0 = hn::Mul(v0, rstd);
+        v1 = hn::Mul(v1, rstd);
       }
-      if constexpr (kByRow) return hn::MulAdd(v, hn::Set(d, factors.row_scale[r]), hn::Set(d, factors.row_shift[r]));
-      return hn::MulAdd(v, hn::Load(d, factors.scale + c), hn::Load(d, factors.shift + c));
+      if constexpr (kByRow) {
+        v0 = hn::MulAdd(v0, hn::Set(d, factors.row_scale[row]), hn::Set(d, factors.row_shift[row]));
+        v1 = hn::MulAdd(v1, hn::Set(d, factors.row_scale[next]), hn::Set(d, factors.row_shift[next]));
+      } else {
+        const V scale = hn::Load(d, factors.scale + c), shift = hn::Load(d, factors.shift + c);
+        v0 = hn::MulAdd(v0, scale, shift);
+        v1 = hn::MulAdd(v1, scale, shift);
+      }
     };
     int64_t c = first;
     for (; c + 2 * lanes <= end; c += 2 * lanes) {
       const int64_t c1 = c + lanes;
-      const V v00 = result(LoadElements(d, x0 + c), c, row), v01 = result(LoadElements(d, x0 + c1), c1, row);
-      const V v10 = result(LoadElements(d, x1 + c), c, next), v11 = result(LoadElements(d, x1 + c1), c1, next);
+      V v00 = LoadElements(d, x0 + c), v01 = LoadElements(d, x0 + c1);
+      V v10 = LoadElements(d, x1 + c), v11 = LoadElements(d, x1 + c1);
+      normalize(c, v00, v10);
+      normalize(c1, v01, v11);
       // NaN is looked for in four vectors at once (write_run-inl.h).
       if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v00, v01), hn::Add(v10, v11)))))) {
         StorePair(v00, v01, d, y0 + c, streams);
@@ -465,14 +477,16 @@ HWY_NOINLINE void WriteChannelRows(const TX* x, int64_t x_stride, TY* y, int64_t
       }
     }
     if (c + lanes <= end) {
-      const V v0 = result(LoadElements(d, x0 + c), c, row), v1 = result(LoadElements(d, x1 + c), c, next);
+      V v0 = LoadElements(d, x0 + c), v1 = LoadElements(d, x1 + c);
+      normalize(c, v0, v1);
       StoreElements(v0, d, y0 + c);
       StoreElements(v1, d, y1 + c);
       c += lanes;
     }
     if (c < end) {
       const size_t n = static_cast<size_t>(end - c);
-      const V v0 = result(LoadFirst(d, x0 + c, n), c, row), v1 = result(LoadFirst(d, x1 + c, n), c, next);
+      V v0 = LoadFirst(d, x0 + c, n), v1 = LoadFirst(d, x1 + c, n);
+      normalize(c, v0, v1);
       StoreFirst(v0, d, y0 + c, n);
       StoreFirst(v1, d, y1 + c, n);
     }
@@ -546,14 +560,34 @@ HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
   return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLine == 0;
 }
 
-// Where a tile's channels are all that a row has, and not whole strips, rows are taken side by side as rows of more channels.
-// -> how many: to whole strips, and some 64 channels, since many more would cost more factors than they save.
+// Where a tile's channels are all that a row has, rows lie side by side.
+HWY_INLINE bool RowsAreAdjacent(const ChannelNorm& norm, const Tile& tile) {
+  return norm.x.stride == tile.count && norm.y.stride == tile.count;
+}
+
+// Such rows are taken as rows of more channels, if they are not whole strips. -> how many: to whole strips, and some 64
+// channels, since many more would cost more factors than they save.
 HWY_INLINE int64_t RowsSideBySide(const ChannelNorm& norm, const Tile& tile) {
   constexpr int64_t kEnough = 64;
-  if (norm.x.stride != tile.count || norm.y.stride != tile.count || tile.count % kItems == 0) return 1;
+  if (!RowsAreAdjacent(norm, tile) || tile.count % kItems == 0) return 1;
   int64_t rows = 1;
   while (rows * tile.count % kItems != 0 || rows * tile.count < kEnough) rows *= 2;
   return rows * tile.count <= kTile ? rows : 1;
+}
+
+// If a vector holds whole rows, they are a run of elements instead, and every vector has the same factors.
+HWY_INLINE bool FactorsRecur(const ChannelNorm& norm, const Tile& tile) {
+  return RowsAreAdjacent(norm, tile) && static_cast<int64_t>(hn::Lanes(StripTag<float>())) % tile.count == 0;
+}
+
+// Writes such a run. With `streams` past the caches, where y begins with a cache line.
+template <class D, class TX, class TY>
+HWY_NOINLINE void WriteRecurring(D d, const TX* x, TY* y, int64_t length, const TileFactors& factors, bool streams) {
+  const auto mean = hn::Load(d, factors.mean), offset = hn::Load(d, factors.offset), rstd = hn::Load(d, factors.rstd);
+  const auto scale = hn::Load(d, factors.scale), shift = hn::Load(d, factors.shift);
+  WriteRun(d, x, y, length, streams && ElementsToLine(y) == 0, [&](hn::Vec<D> v, int64_t /*i*/, auto /*lanes*/) HWY_ATTR {
+    return hn::MulAdd(hn::MulAdd(hn::Sub(v, mean), rstd, offset), scale, shift);
+  });
 }
 
 // Factors of `rows` rows side by side, a power of two.
@@ -572,7 +606,8 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
   const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
                      !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
                      InPlace(tile, norm.y.dtype);
-  const int64_t side_by_side = plain ? RowsSideBySide(norm, tile) : 1;
+  const bool recur = plain && FactorsRecur(norm, tile);
+  const int64_t side_by_side = recur ? kItems / tile.count : plain ? RowsSideBySide(norm, tile) : 1;
   if (side_by_side != 1) RepeatFactors(tile.count, side_by_side, factors);
   // The channels that fill up a block are its last tile's.
   const int64_t filling = tile.first + tile.count == norm.Channels(tile.outer) ? norm.width - (tile.first + tile.count) : 0;
@@ -587,18 +622,21 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
       continue;
     }
     if (HWY_LIKELY(kCentred && plain)) {
-      const auto write = [&](int64_t first, int64_t rows, int64_t together) HWY_ATTR {
-        const Span x = {norm.x.At(RowOffset(norm.x, tile, sample, first)), norm.x.dtype};
-        void* y = norm.y.At(RowOffset(norm.y, tile, sample, first));
-        const int64_t x_stride = together * norm.x.stride, y_stride = together * norm.y.stride;
-        const bool streams = norm.streams && IsWholeLines(y, Bytes(norm.y.dtype, y_stride));
-        WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) {
-          WriteChannelRows<true, false>(from, x_stride, to, y_stride, rows, 0, together * tile.count, factors, streams);
-        });
-      };
-      const int64_t left_over = n % side_by_side;
-      if (n != left_over) write(row, n / side_by_side, side_by_side);
-      if (left_over != 0) write(row + n - left_over, 1, left_over);
+      const Span x = {norm.x.At(RowOffset(norm.x, tile, sample, row)), norm.x.dtype};
+      void* y = norm.y.At(RowOffset(norm.y, tile, sample, row));
+      WithElements<float>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
+        if (recur) return WriteRecurring(d, from, to, n * tile.count, factors, norm.streams);
+        const auto write = [&](int64_t first, int64_t rows, int64_t together) {
+          const int64_t x_stride = together * norm.x.stride, y_stride = together * norm.y.stride;
+          auto* const first_to = to + first * norm.y.stride;
+          const bool streams = norm.streams && IsWholeLines(first_to, y_stride * static_cast<int64_t>(sizeof(*to)));
+          WriteChannelRows<true, false>(from + first * norm.x.stride, x_stride, first_to, y_stride, rows, 0,
+                                        together * tile.count, factors, streams);
+        };
+        const int64_t left_over = n % side_by_side;
+        if (n != left_over) write(0, n / side_by_side, side_by_side);
+        if (left_over != 0) write(n - left_over, 1, left_over);
+      });
     } else {
       WriteStagedRows<kCentred>(norm, tile, sample, row, n, normalizers, factors);
     }

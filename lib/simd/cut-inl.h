@@ -122,7 +122,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
   const T pivot = Pivot<T>(cut.Value(0), cut.Value(cut.Middle()), cut.Value(cut.count - 1));
   const Grouping grouping(cut.Chunks());
   LaneMoments<T> run;
-  Moments of_chunk, group, total;
+  Moments of_chunk = {}, group = {}, total = {};
   int64_t chunk = 0;
   ForEachCutChunk(cut, stage, [&](const float* values, int64_t n) HWY_ATTR {
     if (cut.IsColumn()) {
@@ -135,7 +135,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
     MergeMoments(group, of_chunk, 1);
     if (grouping.EndsGroup(++chunk)) {
       MergeMoments(total, group, 1);
-      group = Moments();
+      group = {};
     }
   });
   Finish(total, &pivot, 1, norm.epsilon, normalizers, i);

@@ -42,6 +42,7 @@
 #include <math.h>
 
 #include "kernels.h"
+#include "merge_weights.h"
 #include "simd/load_store-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -136,6 +137,9 @@ HWY_INLINE void MergeLane(D /*d*/, V weight, V weight_m2, V mean_b, V m2_b, V& m
   m2 = hn::Add(m2, m2_b);
 }
 
+template <size_t kCount>
+using Strips = std::integral_constant<size_t, kCount>;
+
 // Adds `count` strips to lanes [0, valid) of a state, which has seen `before` strips in each of them, or begins with them; the
 // other lanes then have 0. Strip i's lane l is x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector
 // has, so that state stays in registers. kWhole: `valid` is a multiple of that.
@@ -162,34 +166,23 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
       }
       return kCentred ? hn::Sub(v, pivot) : v;
     };
-    const auto merge = [&](V block_mean, V block_m2, size_t strips) HWY_ATTR {
+    const auto add_block = [&](auto strips_tag) HWY_ATTR {
+      constexpr size_t kStrips = decltype(strips_tag)::value;
+      V block_mean, block_m2;
+      BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
       if (n == 0) {
         mean = block_mean, m2 = block_m2;
       } else {
-        const T weight = static_cast<T>(strips) / static_cast<T>(n + strips);
-        MergeLane<kCentred>(d, hn::Set(d, weight), hn::Set(d, static_cast<T>(n) * weight), block_mean, block_m2, mean, m2);
+        const auto& weights = kMergeWeights<T, kStrips>.at[n / kStrips];
+        MergeLane<kCentred>(d, hn::Set(d, weights.weight), hn::Set(d, weights.weight_m2), block_mean, block_m2, mean, m2);
       }
-      n += strips;
-      column += static_cast<int64_t>(strips) * stride;
+      n += kStrips;
+      column += static_cast<int64_t>(kStrips) * stride;
     };
-
-    V block_mean, block_m2;
-    for (size_t blocks = count / kBlock; blocks != 0; --blocks) {
-      BlockMoments<kCentred, 8>(d, load, block_mean, block_m2);
-      merge(block_mean, block_m2, 8);
-    }
-    if (count & 4) {
-      BlockMoments<kCentred, 4>(d, load, block_mean, block_m2);
-      merge(block_mean, block_m2, 4);
-    }
-    if (count & 2) {
-      BlockMoments<kCentred, 2>(d, load, block_mean, block_m2);
-      merge(block_mean, block_m2, 2);
-    }
-    if (count & 1) {
-      BlockMoments<kCentred, 1>(d, load, block_mean, block_m2);
-      merge(block_mean, block_m2, 1);
-    }
+    for (size_t blocks = count / kBlock; blocks != 0; --blocks) add_block(Strips<kBlock>());
+    if (count & 4) add_block(Strips<4>());
+    if (count & 2) add_block(Strips<2>());
+    if (count & 1) add_block(Strips<1>());
     if constexpr (!kWhole) {
       const auto mask = hn::FirstN(d, lanes);
       mean = hn::IfThenElse(mask, mean, mean_before);
@@ -363,10 +356,15 @@ HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T, kCount>& runs, int64_t
   }
 }
 
-// Chan's formula in double: b, of `count` values for each of the items, into a. Where a has none yet the weight is 1, and the
-// result b. Plain multiplications and additions, in this order on every target.
+// Chan's formula in double: b, of `count` values for each of the items, into a. Plain multiplications and additions, in this
+// order on every target.
 template <int64_t kCount, class MeanB, class M2B>
 HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, double count, int64_t items, const MeanB& mean_b, const M2B& m2_b) {
+  if (a.count == 0) {
+    for (int64_t i = 0; i < items; ++i) a.mean[i] = mean_b(i), a.m2[i] = m2_b(i);
+    a.count = count;
+    return;
+  }
   const double total = a.count + count, weight = count / total, weight_m2 = a.count * weight;
   for (int64_t i = 0; i < items; ++i) {
     const double delta = mean_b(i) - a.mean[i];

@@ -73,7 +73,7 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, int64_t sequence, int64_t
   LaneMoments<T, kItems> runs;
   MomentsOf<kItems> of_chunks;
   int64_t pending = 0, pending_length = 0, chunk = begin * grouping.group_size;
-  Moments group;
+  Moments group = {};
   const auto flush = [&]() HWY_ATTR {
     MergeLanes<kCentred>(pending_length, runs, pending, of_chunks);
     for (int64_t i = 0; i < pending; ++i) {
@@ -82,7 +82,7 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, int64_t sequence, int64_t
           [&](int64_t /*item*/) { return of_chunks.m2[i]; });
       if (grouping.EndsGroup(++chunk)) {
         emit((chunk - 1) / grouping.group_size, group);
-        group = Moments();
+        group = {};
       }
     }
     pending = 0;
@@ -107,7 +107,7 @@ HWY_INLINE T PivotOf(const SequenceNorm& norm, int64_t sequence) {
 // Gathers the moments of a sequence in T, for item i of the normalizers.
 template <class T, bool kCentred>
 HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
-  Moments total;
+  Moments total = {};
   const T pivot = PivotOf<T, kCentred>(norm, sequence);
   GroupMoments<T, kCentred>(norm, sequence, 0, norm.Chunks().groups, pivot,
                             [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
@@ -163,7 +163,7 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
     MergeMoments(group, of_chunk, count);
     if (grouping.EndsGroup(++chunk)) {
       MergeMoments(total, group, count);
-      group = MomentsOf<kItems>();
+      group.count = 0;
     }
   });
   return Finish(total, pivots, count, norm.epsilon, normalizers, 0);
@@ -207,6 +207,61 @@ HWY_INLINE void WritePlanes(const SequenceNorm& norm, int64_t sequence, int64_t 
   void* y = norm.y.At(norm.Offset(norm.y, sequence, plane));
   WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
     WriteChannels(d, from, x_stride, to, y_stride, norm.length, count, channels, next, norm.streams);
+  });
+}
+
+// What normalizes up to 16 channels' planes, which are short and lie side by side, spelled out for each of their elements: a
+// run for every plane would take longer than its elements do.
+class SpelledChannels {
+ public:
+  static constexpr int64_t kMaxLength = 64;
+
+  SpelledChannels(const ChannelCentre<float>* channels, int64_t count, int64_t length) {
+    const StripTag<float> d;
+    for (int64_t c = 0, i = 0; c < count; ++c, i = c * length) {
+      const ChannelCentre<float>& channel = channels[c];
+      const auto mean = hn::Set(d, channel.centre.mean), offset = hn::Set(d, channel.centre.offset);
+      const auto rstd = hn::Set(d, channel.centre.rstd), scale = hn::Set(d, channel.scale), shift = hn::Set(d, channel.shift);
+      for (const int64_t end = i + length; i < end; i += static_cast<int64_t>(hn::Lanes(d))) {
+        // The last vector may reach into what is the next channel's, which comes after it.
+        hn::StoreU(mean, d, mean_ + i), hn::StoreU(offset, d, offset_ + i), hn::StoreU(rstd, d, rstd_ + i);
+        hn::StoreU(scale, d, scale_ + i), hn::StoreU(shift, d, shift_ + i);
+      }
+    }
+  }
+
+  // The planes of one sample.
+  template <class TX, class TY>
+  HWY_INLINE void Write(const TX* x, TY* y, int64_t elements, bool streams) const {
+    const StripTag<float> d;
+    using V = hn::Vec<decltype(d)>;
+    WriteRun(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+      v = hn::MulAdd(hn::Sub(v, hn::LoadU(d, mean_ + i)), hn::LoadU(d, rstd_ + i), hn::LoadU(d, offset_ + i));
+      return hn::MulAdd(v, hn::LoadU(d, scale_ + i), hn::LoadU(d, shift_ + i));
+    });
+  }
+
+ private:
+  static constexpr int64_t kRoom = kItems * kMaxLength + kItems;
+  alignas(64) float mean_[kRoom], offset_[kRoom], rstd_[kRoom], scale_[kRoom], shift_[kRoom];
+};
+
+// Whether channels are better written so.
+HWY_INLINE bool HasShortPlanes(const SequenceNorm& norm) {
+  return norm.plain && norm.planes_are_samples && norm.length <= SpelledChannels::kMaxLength && norm.planes > 1 &&
+         WritesFrom<float>(norm.x.dtype, norm.y.dtype);
+}
+
+// Normalizes `planes` planes of `count` <= 16 channels from `plane` on. Not inline: a large frame.
+HWY_NOINLINE inline void WriteShortPlanes(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t planes,
+                                          const ChannelCentre<float>* channels) {
+  const SpelledChannels spelled(channels, count, norm.length);
+  const Span x = {norm.x.At(norm.Offset(norm.x, first, plane)), norm.x.dtype};
+  void* y = norm.y.At(norm.Offset(norm.y, first, plane));
+  WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) HWY_ATTR {
+    for (int64_t i = 0; i < planes; ++i) {
+      spelled.Write(from + i * norm.x.plane_stride, to + i * norm.y.plane_stride, count * norm.length, norm.streams);
+    }
   });
 }
 
@@ -489,10 +544,14 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   SequenceNorm of_h;
   if (through_h) of_h = given.OfH();
   const SequenceNorm& norm = through_h ? of_h : given;
-  const int64_t batch = short_enough ? SequencesAtOnce(norm.x_is_h ? norm.x.dtype : SIMDNORM_F32, elements, through_h) : 1;
 
   const StreamFence fence(norm.streams);
   const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
+  const bool short_planes = short_enough && HasShortPlanes(norm);
+  const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
+  int64_t batch = short_enough ? SequencesAtOnce(read, elements, through_h) : 1;
+  // Channels by 16 are written by whole cache lines, which is worth more than L1.
+  if (short_planes && elements * kItems <= 2 * kStageElements) batch = kItems;
 
   alignas(64) float stage[kStageElements];
   ParametersInFloat parameters(norm);
@@ -536,6 +595,12 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     if (HWY_LIKELY(runs_of_plain && short_enough && of_first && !any_in_double)) {
       WriteRuns<kCentred>(view.base, view.stride, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.stride, norm.y.dtype,
                           norm.length, count, normalizers, *of_first, norm.streams);
+      continue;
+    }
+    if (kCentred && short_planes && !any_in_double) {
+      ChannelCentre<float> channels[kItems];
+      for (int64_t i = 0; i < count; ++i) channels[i] = ChannelCentreOf(norm, first + i, CentreOf(normalizers, i, 0.0f));
+      WriteShortPlanes(norm, first, count, 0, norm.planes, channels);
       continue;
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -634,7 +699,7 @@ void SharedFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const int64_t groups = norm.Chunks().groups;
   for (int64_t i = 0; i < shared.count; ++i) {
     if (shared.in_double && !shared.normalizers->in_double[i]) continue;
-    Moments total;
+    Moments total = {};
     for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group], 1);
     const float pivot = PivotOf<float, kCentred>(norm, shared.first + i);
     const double pivot_in_double = static_cast<double>(pivot);
@@ -673,11 +738,44 @@ constexpr SequenceKernels kSequenceKernels = {
     NormalizeSequences<kCentred>, NormalizePlainRows<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>, SharedSave,
     SharedWrite<kCentred>};
 
+// What normalizes channels [first, first + count), count <= 16, by given statistics.
+HWY_INLINE void GivenCentres(const SequenceNorm& norm, int64_t first, int64_t count, ChannelCentre<float>* channels) {
+  float rstd[kItems];
+  for (int64_t i = 0; i < count; ++i) rstd[i] = GivenRstd(norm.variance[first + i], norm.epsilon);
+  for (int64_t i = 0; i < count; ++i) {
+    channels[i] = ChannelCentreOf<float>(norm, first + i, {norm.mean[first + i], 0, rstd[i]});
+  }
+}
+
+// Planes [begin, end) of all samples, which are short, by given statistics. Channels are the outer loop.
+HWY_NOINLINE inline void NormalizeShortPlanes(const SequenceNorm& norm, int64_t begin, int64_t end) {
+  const int64_t num_channels = norm.groups;
+  for (int64_t channel = 0; channel < num_channels; channel += kItems) {
+    const int64_t count = HWY_MIN(kItems, num_channels - channel);
+    ChannelCentre<float> channels[kItems];
+    GivenCentres(norm, channel, count, channels);
+    for (int64_t sample = begin / num_channels; sample * num_channels + channel < end; ++sample) {
+      const int64_t plane = sample * num_channels + channel;
+      if (begin <= plane && plane + count <= end) {
+        const int64_t samples = (end - (plane + count)) / num_channels + 1;
+        WriteShortPlanes(norm, channel, count, sample, samples, channels);
+        sample += samples - 1;
+      } else {
+        const int64_t first = HWY_MAX(begin, plane), n = HWY_MIN(end, plane + count) - first;
+        if (n <= 0) continue;
+        WritePlanes(norm, first - sample * num_channels, sample, norm.x.stride, norm.y.stride, n, channels + (first - plane),
+                    1);
+      }
+    }
+  }
+}
+
 // Kernel of a SequenceNorm with given statistics: units are the chunks of its planes, sample by sample.
 inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const SequenceNorm& norm = *static_cast<const SequenceNorm*>(args);
   const int64_t chunks = norm.ChunksPerPlane();
   const StreamFence fence(norm.streams);
+  if (HasShortPlanes(norm)) return NormalizeShortPlanes(norm, begin, end);
   const bool whole_planes = norm.plain && chunks == 1 && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
   int64_t sample = begin / chunks / norm.groups, channel = begin / chunks % norm.groups;
   for (int64_t unit = begin; unit < end;) {
@@ -685,11 +783,7 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
     const int64_t first = (sample * norm.groups + channel) * chunks;
     const int64_t count = HWY_MIN(HWY_MIN(kItems, norm.groups - channel), (end - first + chunks - 1) / chunks);
     ChannelCentre<float> channels[kItems];
-    float rstd[kItems];
-    for (int64_t i = 0; i < count; ++i) rstd[i] = GivenRstd(norm.variance[channel + i], norm.epsilon);
-    for (int64_t i = 0; i < count; ++i) {
-      channels[i] = ChannelCentreOf<float>(norm, channel + i, {norm.mean[channel + i], 0, rstd[i]});
-    }
+    GivenCentres(norm, channel, count, channels);
     if (HWY_LIKELY(whole_planes)) {
       WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, channels, 1);
       unit += count;

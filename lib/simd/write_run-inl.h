@@ -16,42 +16,44 @@ HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
 
+// A whole vector, or its first n lanes.
+struct Whole {};
+struct Part {
+  size_t n;
+};
+template <class D>
+HWY_INLINE hn::Vec<D> LoadLanes(D d, const float* p, Whole /*lanes*/) {
+  return LoadElements(d, p);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> LoadLanes(D d, const float* p, Part lanes) {
+  return LoadFirst(d, p, lanes.n);
+}
+
 // Scale and shift as the write loop sees them: absent, one for each element, or one for all.
 struct Absent {
   static constexpr bool kPresent = false;
-  template <class D>
-  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/) const {
+  template <class D, class Lanes>
+  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/, Lanes /*lanes*/) const {
     return hn::Zero(d);  // not used
-  }
-  template <class D>
-  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t /*n*/) const {
-    return Get(d, i);
   }
 };
 
 struct PerElement {
   static constexpr bool kPresent = true;
   const float* HWY_RESTRICT p;
-  template <class D>
-  HWY_INLINE hn::Vec<D> Get(D d, int64_t i) const {
-    return LoadElements(d, p + i);
-  }
-  template <class D>
-  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t n) const {
-    return LoadFirst(d, p + i, n);
+  template <class D, class Lanes>
+  HWY_INLINE hn::Vec<D> Get(D d, int64_t i, Lanes lanes) const {
+    return LoadLanes(d, p + i, lanes);
   }
 };
 
 struct PerRun {
   static constexpr bool kPresent = true;
   float value;
-  template <class D>
-  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/) const {
+  template <class D, class Lanes>
+  HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/, Lanes /*lanes*/) const {
     return hn::Set(d, static_cast<hn::TFromD<D>>(value));
-  }
-  template <class D>
-  HWY_INLINE hn::Vec<D> GetN(D d, int64_t i, size_t /*n*/) const {
-    return Get(d, i);
   }
 };
 
@@ -88,37 +90,25 @@ HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
   }
 }
 
-// y = ((x - mean) * rstd + offset) * scale + shift for `length` adjacent elements, arithmetic in the type of d; with
-// `may_stream` past the caches, where x and y are of one dtype.
+// y = normalize(x) for `length` adjacent elements, arithmetic in the type of d; with `may_stream` past the caches, where x and
+// y are of one dtype. normalize(v, i, lanes) is of elements i, i + 1, ..., in a vector or a part of one.
 //
 // NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
 // for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
 // looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten.
-template <bool kCentred, class D, class TX, class TY, class Scale, class Shift>
-HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
-                         const Shift shift, bool may_stream) {
+template <class D, class TX, class TY, class Normalize>
+HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_stream, const Normalize& normalize) {
   const bool streams = kCanStream && std::is_same_v<TX, TY> && may_stream;
   using V = hn::Vec<D>;
-  const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
-  const auto normalize = [&](V v, V scale_v, V shift_v) HWY_ATTR {
-    v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
-    if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
-    if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
-    if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
-    return v;
-  };
-  const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), scale.Get(d, i), shift.Get(d, i)); };
   const int64_t step = static_cast<int64_t>(hn::Lanes(d));
-  const auto write_part = [&](int64_t i, int64_t part) HWY_ATTR {
-    const size_t n = static_cast<size_t>(part);
-    StoreFirst(normalize(LoadFirst(d, x + i, n), scale.GetN(d, i, n), shift.GetN(d, i, n)), d, y + i, n);
-  };
+  const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), i, Whole()); };
+  const auto result_of = [&](int64_t i, size_t n) HWY_ATTR { return normalize(LoadFirst(d, x + i, n), i, Part{n}); };
   int64_t i = 0;
   if (HWY_UNLIKELY(streams)) {
     for (const int64_t line = HWY_MIN(length, ElementsToLine(y)); i < line;) {
-      const int64_t part = HWY_MIN(step, line - i);
-      write_part(i, part);
-      i += part;
+      const size_t n = static_cast<size_t>(HWY_MIN(step, line - i));
+      StoreFirst(result_of(i, n), d, y + i, n);
+      i += static_cast<int64_t>(n);
     }
   }
   if constexpr (std::is_same_v<TY, float>) {
@@ -130,7 +120,19 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
       sum0 = hn::Add(sum0, v0);
       sum1 = hn::Add(sum1, v1);
     }
-    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
+    if (i + step <= length) {
+      const V v = result(i);
+      StoreElements<false>(v, d, y + i);
+      sum0 = hn::Add(sum0, v);
+      i += step;
+    }
+    if (i < length) {  // lanes beyond may be NaN if all are
+      const size_t n = static_cast<size_t>(length - i);
+      const V v = result_of(i, n);
+      StoreFirst<false>(v, d, y + i, n);
+      sum1 = hn::Add(sum1, v);
+    }
+    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, length - first);
   } else {
     for (; i + 2 * step <= length; i += 2 * step) {
       const V v0 = result(i), v1 = result(i + step);
@@ -140,9 +142,31 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
         StorePair(v0, v1, d, y + i, streams);
       }
     }
+    if (i + step <= length) {
+      StoreElements(result(i), d, y + i);
+      i += step;
+    }
+    if (i < length) {
+      const size_t n = static_cast<size_t>(length - i);
+      StoreFirst(result_of(i, n), d, y + i, n);
+    }
   }
-  for (; i + step <= length; i += step) StoreElements(result(i), d, y + i);
-  if (i < length) write_part(i, length - i);
+}
+
+// ((x - mean) * rstd + offset) * scale + shift.
+template <bool kCentred, class D, class TX, class TY, class Scale, class Shift>
+HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
+                         const Shift shift, bool may_stream) {
+  using V = hn::Vec<D>;
+  const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
+  WriteRun(d, x, y, length, may_stream, [&](V v, int64_t i, auto lanes) HWY_ATTR {
+    v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
+    const V scale_v = scale.Get(d, i, lanes), shift_v = shift.Get(d, i, lanes);
+    if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
+    if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
+    if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
+    return v;
+  });
 }
 
 // Calls write(scale, shift) with parameters for each element; null: none.
