@@ -58,10 +58,14 @@ HWY_INLINE size_t BytesToAligned(const uint8_t* address, size_t alignment) {
   return (~reinterpret_cast<uintptr_t>(address) + 1) & (alignment - 1);
 }
 
+// Nothing happens beside a copy.
+constexpr auto kNothing = [](size_t /*byte*/) {};
+
 // Four vectors at a time hide the loop's own instructions; loads come before stores so that they do not alternate. The ends
-// that do not fill a vector, or an aligned one, are vectors that overlap their neighbours.
-template <class Store>
-HWY_INLINE void CopyRun(Store store, const uint8_t* HWY_RESTRICT from, uint8_t* HWY_RESTRICT to, size_t bytes) {
+// that do not fill a vector, or an aligned one, are vectors that overlap their neighbours. beside(i) is called for each vector.
+template <class Store, class Beside>
+HWY_INLINE void CopyRun(Store store, const uint8_t* HWY_RESTRICT from, uint8_t* HWY_RESTRICT to, size_t bytes,
+                        const Beside& beside) {
   const hn::ScalableTag<uint8_t> d;
   const size_t N = hn::Lanes(d);
   if (bytes < N) {
@@ -75,12 +79,17 @@ HWY_INLINE void CopyRun(Store store, const uint8_t* HWY_RESTRICT from, uint8_t* 
     const auto v1 = hn::LoadU(d, from + i + N);
     const auto v2 = hn::LoadU(d, from + i + 2 * N);
     const auto v3 = hn::LoadU(d, from + i + 3 * N);
+    for (size_t k = 0; k < 4; ++k) beside(i + k * N);
     store(d, v0, to + i);
     store(d, v1, to + i + N);
     store(d, v2, to + i + 2 * N);
     store(d, v3, to + i + 3 * N);
   }
-  for (; i + N <= bytes; i += N) store(d, hn::LoadU(d, from + i), to + i);
+  for (; i + N <= bytes; i += N) {
+    const auto v = hn::LoadU(d, from + i);
+    beside(i);
+    store(d, v, to + i);
+  }
   if (i < bytes) hn::StoreU(hn::LoadU(d, from + bytes - N), d, to + bytes - N);
 }
 
@@ -91,30 +100,12 @@ HWY_NOINLINE uint8_t CopyRunBeside(Store store, const uint8_t* HWY_RESTRICT from
   const hn::ScalableTag<uint8_t> d;
   const size_t N = hn::Lanes(d);
   auto seen0 = hn::Zero(d), seen1 = seen0;
-  const auto read = [&](size_t i) HWY_ATTR {
+  CopyRun(store, from, to, bytes, [&](size_t i) HWY_ATTR {
     for (size_t r = 0; r < kRatio; ++r) {
       seen0 = hn::Or(seen0, hn::LoadU(d, scale + i * kRatio + r * N));
       if constexpr (kParameters == 2) seen1 = hn::Or(seen1, hn::LoadU(d, shift + i * kRatio + r * N));
     }
-  };
-  size_t i = 0;
-  if (bytes >= N) {
-    i = Store::kAligned ? BytesToAligned(to, N) : 0;
-    if (i > 0) hn::StoreU(hn::LoadU(d, from), d, to);
-    for (; i + 2 * N <= bytes; i += 2 * N) {
-      const auto v0 = hn::LoadU(d, from + i);
-      const auto v1 = hn::LoadU(d, from + i + N);
-      read(i);
-      read(i + N);
-      store(d, v0, to + i);
-      store(d, v1, to + i + N);
-    }
-    for (; i + N <= bytes; i += N) {
-      read(i);
-      store(d, hn::LoadU(d, from + i), to + i);
-    }
-  }
-  std::memcpy(to + i, from + i, bytes - i);
+  });
   return hn::GetLane(hn::Or(seen0, seen1));
 }
 
@@ -123,7 +114,7 @@ template <class Store>
 HWY_INLINE uint8_t WriteRun(Store store, const Arrays& arrays, const Units& units, const uint8_t* from, uint8_t* to,
                             size_t bytes) {
   if (units.parameters == 0) {
-    CopyRun(store, from, to, bytes);
+    CopyRun(store, from, to, bytes, kNothing);
     return 0;
   }
   const bool both = units.parameters == 2, wide = units.element_bytes == Units::kParameterBytes;
@@ -158,11 +149,11 @@ HWY_INLINE void AddCopyRun(Store store, const Arrays& arrays, Range range) {
 }
 
 void CopyPlain(const Arrays& arrays, Range range) {
-  CopyRun(PlainStore(), arrays.x + range.begin, arrays.y + range.begin, range.end - range.begin);
+  CopyRun(PlainStore(), arrays.x + range.begin, arrays.y + range.begin, range.end - range.begin, kNothing);
 }
 
 void CopyStreaming(const Arrays& arrays, Range range) {
-  CopyRun(StreamingStore(), arrays.x + range.begin, arrays.y + range.begin, range.end - range.begin);
+  CopyRun(StreamingStore(), arrays.x + range.begin, arrays.y + range.begin, range.end - range.begin, kNothing);
   hwy::FlushStream();
 }
 
