@@ -148,6 +148,7 @@ CountedCase Make(const char* operation, Dtypes dtypes, const Shape& shape, Resul
 
 std::vector<CountedCase> Cases() {
   constexpr ChannelsCase kNchw = {8, 512, 7, 7, SIMDNORM_NCHW}, kNhwc = {8, 512, 7, 7, SIMDNORM_NHWC};
+  constexpr ChannelsCase kBlocked = {8, 512, 7, 7, SIMDNORM_NCHW8C};
   constexpr ChannelsCase kNchwGroups = {8, 512, 7, 7, SIMDNORM_NCHW, kGroups};
   constexpr ChannelsCase kNhwcGroups = {8, 512, 7, 7, SIMDNORM_NHWC, kGroups};
   return {
@@ -162,6 +163,7 @@ std::vector<CountedCase> Cases() {
       Make<RowsCase>("AddRMSNorm", kF32, {32, 768}, CallAddRMSNorm),
       Make("BatchNormTraining", kF32, kNchw, CallTraining),
       Make("BatchNormTraining", kF32, kNhwc, CallTraining),
+      Make("BatchNormTraining", kF32, kBlocked, CallTraining),  // many tiles of few channels
       Make("BatchNormInference", kF32, kNchw, CallInference),
       Make("BatchNormInference", kF32, kNhwc, CallInference),
       Make("GroupNorm", kF32, kNchwGroups, CallGroupNorm),
