@@ -126,13 +126,7 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
       sum0 = hn::Add(sum0, v);
       i += step;
     }
-    if (i < length) {  // lanes beyond may be NaN if all are
-      const size_t n = static_cast<size_t>(length - i);
-      const V v = result_of(i, n);
-      StoreFirst<false>(v, d, y + i, n);
-      sum1 = hn::Add(sum1, v);
-    }
-    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, length - first);
+    if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
   } else {
     for (; i + 2 * step <= length; i += 2 * step) {
       const V v0 = result(i), v1 = result(i + step);
@@ -146,10 +140,10 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
       StoreElements(result(i), d, y + i);
       i += step;
     }
-    if (i < length) {
-      const size_t n = static_cast<size_t>(length - i);
-      StoreFirst(result_of(i, n), d, y + i, n);
-    }
+  }
+  if (i < length) {
+    const size_t n = static_cast<size_t>(length - i);
+    StoreFirst(result_of(i, n), d, y + i, n);
   }
 }
 
