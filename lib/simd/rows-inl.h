@@ -218,12 +218,14 @@ class SpelledChannels {
 
   SpelledChannels(const ChannelCentre<float>* channels, int64_t count, int64_t length) {
     const StripTag<float> d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (int64_t c = 0, i = 0; c < count; ++c, i = c * length) {
       const ChannelCentre<float>& channel = channels[c];
       const auto mean = hn::Set(d, channel.centre.mean), offset = hn::Set(d, channel.centre.offset);
       const auto rstd = hn::Set(d, channel.centre.rstd), scale = hn::Set(d, channel.scale), shift = hn::Set(d, channel.shift);
-      for (const int64_t end = i + length; i < end; i += static_cast<int64_t>(hn::Lanes(d))) {
-        // The last vector may reach into what is the next channel's, which comes after it.
+      // The last vector may reach into what is the next channel's, which comes after it; the last channel has one more, for
+      // reads beyond.
+      for (const int64_t end = i + length + (c + 1 == count ? lanes : 0); i < end; i += lanes) {
         hn::StoreU(mean, d, mean_ + i), hn::StoreU(offset, d, offset_ + i), hn::StoreU(rstd, d, rstd_ + i);
         hn::StoreU(scale, d, scale_ + i), hn::StoreU(shift, d, shift_ + i);
       }
@@ -242,7 +244,7 @@ class SpelledChannels {
   }
 
  private:
-  static constexpr int64_t kRoom = kItems * kMaxLength + kItems;
+  static constexpr int64_t kRoom = kItems * kMaxLength + 2 * kItems;
   alignas(64) float mean_[kRoom], offset_[kRoom], rstd_[kRoom], scale_[kRoom], shift_[kRoom];
 };
 

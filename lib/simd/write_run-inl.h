@@ -1,4 +1,5 @@
-// The loops that normalize a run of adjacent elements from x to y, statistics being known: the innermost of rows-inl.h.
+// The loop that normalizes a run of adjacent elements from x to y, statistics being known: the innermost of rows-inl.h, and of
+// channels-inl.h where rows are runs, too.
 #if defined(SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_
 #undef SIMDNORM_LIB_SIMD_WRITE_RUN_INL_H_
