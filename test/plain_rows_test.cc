@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <stdint.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <random>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "all_targets.h"
 #include "channel_tensor.h"
+#include "channels.h"
 #include "dtypes.h"
 #include "sequences.h"
 #include "target.h"
@@ -165,6 +167,48 @@ TEST_CASE("sequences: the same bits past the caches or not") {
       norm.variance = variance.data();
       check(norm, sequences, size);
     }
+  }
+}
+
+// Rows that lie side by side are written as runs or as rows of more channels; only where they begin with a line past the
+// caches.
+TEST_CASE("channels: the same bits past the caches or not, at any address") {
+  std::mt19937 random(4);
+  std::vector<float> x(20000), scale(40), shift(40), mean(40), variance(40);
+  for (std::vector<float>* v : {&x, &scale, &shift, &mean, &variance}) {
+    for (float& value : *v) value = 0.001f + static_cast<float>(random() % 2001) / 1000.0f;
+  }
+  const auto check = [&](int64_t block, int64_t channels) {
+    simdnorm_batch_norm_inference_args args = {};
+    args.x = x.data();
+    args.epsilon = 1e-5f;
+    args.batch = 3, args.channels = channels, args.spatial = 49;
+    args.scale = scale.data(), args.shift = shift.data();
+    simdnorm::ChannelNorm norm = simdnorm::RowsOf(args, block, false);
+    norm.mean = mean.data(), norm.variance = variance.data();
+    const int64_t width = block == 0 ? channels : block, size = 3 * (channels + width - 1) / width * width * 49;
+    ForEachTarget([&](const char* target) {
+      std::vector<float> results[2];
+      for (const int64_t offset : {0, 1, 4, 8, 15}) {
+        for (const bool streams : {false, true}) {
+          INFO(std::string(target), ": blocks of ", block, ", ", channels, " channels, ", offset, " behind a line, ", streams);
+          std::vector<float> y(static_cast<size_t>(size) + 64, 0.5f);
+          const int64_t line = static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(y.data()) % 64) % 64 / 4);
+          norm.y.data = y.data() + line + offset;
+          norm.streams = streams;
+          RunGivenChannels(OptionsFor(target), norm);
+          const auto first = y.begin() + line + offset;
+          results[streams].assign(first, first + size);
+          CHECK(std::all_of(y.begin(), first, [](float v) { return v == 0.5f; }));
+          CHECK(std::all_of(first + size, y.end(), [](float v) { return v == 0.5f; }));
+        }
+        CHECK(results[0] == results[1]);
+      }
+    });
+  };
+  for (const int64_t channels : {1, 2, 3, 4, 8, 16, 20, 32}) check(0, channels);
+  for (const int64_t block : {8, 16}) {
+    for (const int64_t channels : {8, 16, 30}) check(block, channels);
   }
 }
 

@@ -754,17 +754,20 @@ HWY_NOINLINE inline void NormalizeShortPlanes(const SequenceNorm& norm, int64_t 
   const int64_t num_channels = norm.groups;
   for (int64_t channel = 0; channel < num_channels; channel += kItems) {
     const int64_t count = HWY_MIN(kItems, num_channels - channel);
+    // The first sample with planes of these channels in the range.
+    int64_t sample = begin / num_channels;
+    if (sample * num_channels + channel + count <= begin) ++sample;
+    if (sample * num_channels + channel >= end) continue;
     ChannelCentre<float> channels[kItems];
     GivenCentres(norm, channel, count, channels);
-    for (int64_t sample = begin / num_channels; sample * num_channels + channel < end; ++sample) {
+    for (int64_t samples; sample * num_channels + channel < end; sample += samples) {
       const int64_t plane = sample * num_channels + channel;
       if (begin <= plane && plane + count <= end) {
-        const int64_t samples = (end - (plane + count)) / num_channels + 1;
+        samples = (end - (plane + count)) / num_channels + 1;  // all that have all of these planes in the range
         WriteShortPlanes(norm, channel, count, sample, samples, channels);
-        sample += samples - 1;
       } else {
+        samples = 1;
         const int64_t first = HWY_MAX(begin, plane), n = HWY_MIN(end, plane + count) - first;
-        if (n <= 0) continue;
         WritePlanes(norm, first - sample * num_channels, sample, norm.x.stride, norm.y.stride, n, channels + (first - plane),
                     1);
       }
