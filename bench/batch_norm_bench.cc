@@ -69,7 +69,7 @@ Units PageUnits(const ChannelsCase& shape, size_t element_bytes) {
   return units;
 }
 
-constexpr Traffic kPlain = {1, 1}, kAdded = {2, 1};
+constexpr Traffic kPlain = {1, 1}, kAdded = {2, 1}, kSummed = {1, 1, true};
 
 }  // namespace
 
@@ -87,6 +87,7 @@ void RegisterBatchNorm(const Config& config) {
       {"MaskedBatchNormTraining", {kF32, kBf16}, cases::kStageCases, CallMaskedTraining, kPlain},
       {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference, PageUnits},
       {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference, PageUnits},
+      {"BatchNormInference>Sum", {kF32}, cases::kSummedStageCases, CallInference, kSummed, &Peer::batch_norm_inference},
       {"BatchNormInference",
        {kF32, kBf16},
        cases::kBlockedCases,

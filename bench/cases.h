@@ -72,8 +72,9 @@ inline constexpr std::initializer_list<RowsCase> kFusionCases = {{1, 4096}, {512
 // What has more tensors than a plain norm.
 inline constexpr std::initializer_list<RowsCase> kResidualCases = {
     {1, 4096}, {512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}};
-// What is read again at once, where y would stay in L2, L3 or nowhere.
-inline constexpr std::initializer_list<RowsCase> kSummedCases = {{512, 768}, {512, 4096}, {2048, 1024}, {4096, 4096}};
+// What is read again at once, where y would stay in L2, L3, some of it or nowhere.
+inline constexpr std::initializer_list<RowsCase> kSummedCases = {{512, 768},   {512, 4096},  {2048, 1024},
+                                                                 {4096, 1024}, {6144, 1024}, {4096, 4096}};
 // Diffusion transformers: images of 256 tokens, each image with a scale and shift of its own.
 inline constexpr int64_t kTokensPerImage = 256;
 inline constexpr std::initializer_list<RowsCase> kAdaptiveCases = {{256, 1152}, {2048, 1152}};
@@ -123,6 +124,9 @@ inline constexpr std::initializer_list<ChannelsCase> kGrowingBatchCases = {
     {64, 64, 16, 16, SIMDNORM_NCHW},   {256, 64, 16, 16, SIMDNORM_NCHW}, {1024, 64, 16, 16, SIMDNORM_NCHW},
     {4096, 64, 16, 16, SIMDNORM_NCHW},
 };
+// What is read again at once, where only some of y would stay in L3.
+inline constexpr std::initializer_list<ChannelsCase> kSummedStageCases = {{32, 64, 56, 56, SIMDNORM_NCHW},
+                                                                          {32, 64, 56, 56, SIMDNORM_NHWC}};
 // The early and the late stage.
 inline constexpr std::initializer_list<ChannelsCase> kStageCases = {{32, 64, 56, 56, SIMDNORM_NCHW},
                                                                     {8, 512, 7, 7, SIMDNORM_NCHW},

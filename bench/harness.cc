@@ -343,8 +343,8 @@ ReadyLayer ReadyPeer(const Work& work, const std::function<ReadyLayer()>& ready_
   return layer;
 }
 
-ReadyLayer ReadyCeiling(const Work& work, const Units& units) {
-  const bool streams = simdnorm::WritesPastCaches(static_cast<int64_t>(work.tensors.y_bytes));
+ReadyLayer ReadyCeiling(const Work& work, const Units& units, int threads) {
+  const bool streams = static_cast<int64_t>(work.tensors.y_bytes) >= StreamingBytes(threads);
   FastestLoop loops(CeilingLoops(ArraysOf(work.tensors, TimedLayer::Adds(work)), units, streams));
   loops.Seconds();
   return {loops.Get()};

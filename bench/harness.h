@@ -121,7 +121,7 @@ ReadyLayer ReadyTarget(const Work& work);
 ReadyLayer ReadyPeer(const Work& work, const std::function<ReadyLayer()>& ready_layer);
 
 // The same loads and stores without the arithmetic; stores past the caches where the library's are.
-ReadyLayer ReadyCeiling(const Work& work, const Units& units);
+ReadyLayer ReadyCeiling(const Work& work, const Units& units, int threads);
 
 // Registers a benchmark, of a peer's layer where there is a peer.
 void RegisterRunner(const std::string& name, int threads, const std::function<Work()>& make_work, const Runner& runner,
@@ -168,7 +168,7 @@ void RegisterCase(const Operation<Case>& operation, const Case& shape, Dtypes dt
   if (operation.units == nullptr) return;
   for (const int threads : config.threads) {
     const Units units = operation.units(shape, cases::Bytes(dtypes.x, 1));
-    const Runner runner = [=](const Work& work) { return ReadyCeiling(work, units); };
+    const Runner runner = [=](const Work& work) { return ReadyCeiling(work, units, threads); };
     RegisterRunner(name("ceiling", threads), threads, work_on(nullptr, threads), runner);
   }
 }

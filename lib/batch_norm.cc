@@ -26,12 +26,12 @@ simdnorm_status simdnorm_batch_norm_inference(const simdnorm_batch_norm_inferenc
   using namespace simdnorm;
   return RunIfValid(given, given_options, [](const simdnorm_batch_norm_inference_args& args, const CallOptions& options) {
     if (ChannelsAreSideBySide(args)) {
-      ChannelNorm norm = RowsOf(args, BlockOf(args.layout), false);
+      ChannelNorm norm = RowsOf(options.executor, args, BlockOf(args.layout), false);
       norm.mean = args.mean;
       norm.variance = args.variance;
       RunGivenChannels(options, norm);
     } else {
-      SequenceNorm norm = PlanesOf(args, 1, false);
+      SequenceNorm norm = PlanesOf(options.executor, args, 1, false);
       norm.mean = args.mean;
       norm.variance = args.variance;
       RunGivenSequences(options, norm);
@@ -47,11 +47,11 @@ simdnorm_status simdnorm_batch_norm_training(const simdnorm_batch_norm_training_
                                        args.running_mean, args.running_variance,
                                        args.momentum,     args.running_variance_kind == SIMDNORM_UNBIASED};
     if (ChannelsAreSideBySide(args)) {
-      ChannelNorm norm = RowsOf(args, BlockOf(args.layout), false);
+      ChannelNorm norm = RowsOf(options.executor, args, BlockOf(args.layout), false);
       norm.outputs = outputs;
       RunChannels(options, Statistics::kMeanAndVariance, norm);
     } else {
-      SequenceNorm norm = PlanesOf(args, 1, false);
+      SequenceNorm norm = PlanesOf(options.executor, args, 1, false);
       norm.outputs = outputs;
       RunSequences(options, Statistics::kMeanAndVariance, norm, args.channels);
     }

@@ -26,7 +26,7 @@ Norm FromChannelArgs(const Args& args, int64_t stride, int64_t outer_stride, int
 // NCHW. A sequence is `channels_per_group` channels of a sample if statistics are each sample's own, else a channel of all
 // samples.
 template <class Args>
-SequenceNorm PlanesOf(const Args& args, int64_t channels_per_group, bool of_each_sample) {
+SequenceNorm PlanesOf(const Executor& executor, const Args& args, int64_t channels_per_group, bool of_each_sample) {
   const int64_t group = channels_per_group * args.spatial;
   const int64_t plane_stride = of_each_sample ? args.spatial : args.channels * args.spatial;
   SequenceNorm norm = FromChannelArgs<SequenceNorm>(args, group, 0, plane_stride);
@@ -43,13 +43,14 @@ SequenceNorm PlanesOf(const Args& args, int64_t channels_per_group, bool of_each
   norm.groups = args.channels / channels_per_group;
   norm.channels_per_group = channels_per_group;
   norm.spatial = args.spatial;
-  norm.Classify(of_each_sample ? args.batch * norm.groups : args.channels);
+  norm.Classify();
+  norm.ChooseStores(of_each_sample ? args.batch * norm.groups : args.channels, executor);
   return norm;
 }
 
 // NHWC, or blocks of `block` channels (0: none). Statistics are each sample's own, or of all samples.
 template <class Args>
-ChannelNorm RowsOf(const Args& args, int64_t block, bool of_each_sample) {
+ChannelNorm RowsOf(const Executor& executor, const Args& args, int64_t block, bool of_each_sample) {
   const int64_t width = block == 0 ? args.channels : block, blocks = (args.channels + width - 1) / width;
   const int64_t rows = width * args.spatial, sample = blocks * rows;
   ChannelNorm norm = FromChannelArgs<ChannelNorm>(args, width, of_each_sample ? sample : rows, sample);
@@ -66,7 +67,7 @@ ChannelNorm RowsOf(const Args& args, int64_t block, bool of_each_sample) {
   norm.total_channels = args.channels;
   norm.channels_per_group = 1;
   norm.first_channel_stride = norm.first_statistic_stride = of_each_sample ? 0 : width;
-  norm.streams = args.y != args.x && WritesPastCaches(Bytes(args.y_dtype, args.batch * sample));
+  norm.streams = args.y != args.x && WritesPastCaches(Bytes(args.y_dtype, args.batch * sample), executor);
   return norm;
 }
 

@@ -14,11 +14,11 @@ void Run(const simdnorm_group_norm_args& args, const CallOptions& options) {
   outputs.mean = args.mean;
   outputs.rstd = args.rstd;
   if (args.layout == SIMDNORM_NCHW) {
-    SequenceNorm norm = PlanesOf(args, channels_per_group, true);
+    SequenceNorm norm = PlanesOf(options.executor, args, channels_per_group, true);
     norm.outputs = outputs;
     RunSequences(options, Statistics::kMeanAndVariance, norm, args.batch * args.groups);
   } else {
-    ChannelNorm norm = RowsOf(args, 0, true);
+    ChannelNorm norm = RowsOf(options.executor, args, 0, true);
     norm.channels_per_group = channels_per_group;
     norm.first_statistic_stride = args.groups;
     norm.outputs = outputs;

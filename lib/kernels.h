@@ -191,21 +191,23 @@ struct SequenceNorm {
     return planes_are_samples ? sequence : sequence % groups * channels_per_group + plane + start / spatial;
   }
 
-  // What the fields above amount to; Classify sets it.
+  // What the fields above amount to; Classify sets it, and ChooseStores the last.
   bool x_is_h;           // there is nothing to add to x
   bool y_is_write_only;  // nothing is read, after results are known, of what may lie where y does; and nothing left out there
   bool bare;             // nothing happens between the normalization and y
   bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
   bool channel_by_channel;  // each channel's run has one scale and shift; else, where runs are short, each position has
   bool streams;             // y is written past the caches
-  void Classify(int64_t sequences) {
+  void Classify() {
     x_is_h = !residual_before && !bias && !round_h;
     y_is_write_only = (!residual || residual_before) && !gate && validity.All();
     bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && (!residual || residual_before);
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
+  }
+  void ChooseStores(int64_t sequences, const Executor& executor) {
     streams = bare && y_is_write_only && y.data != x.data && y.data != residual.data &&
-              WritesPastCaches(Bytes(y.dtype, sequences * Elements()));
+              WritesPastCaches(Bytes(y.dtype, sequences * Elements()), executor);
   }
 
   // Whether sequences that fit a stage are better added up where h goes, and normalized from there: if that costs no digits,
@@ -221,8 +223,8 @@ struct SequenceNorm {
     rest.h = {};
     if (residual_before) rest.residual = {};
     rest.bias = nullptr;
-    rest.residual_before = rest.round_h = false;
-    rest.Classify(0);
+    rest.residual_before = rest.round_h = rest.streams = false;
+    rest.Classify();
     return rest;
   }
 
@@ -256,7 +258,8 @@ struct PlainRows {
     norm.epsilon = epsilon;
     norm.outputs.mean = mean;
     norm.outputs.rstd = rstd;
-    norm.Classify(rows);
+    norm.Classify();
+    norm.streams = streams;
     return norm;
   }
 };

@@ -25,7 +25,7 @@ Norm FromRowArgs(const Args& args, const void* shift, float* mean) {
 
 // Rows of adjacent elements.
 template <class Args>
-SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
+SequenceNorm RowNorm(const Executor& executor, const Args& args, const void* shift, float* mean) {
   SequenceNorm norm = FromRowArgs<SequenceNorm>(args, shift, mean);
   norm.x = {args.x, args.x_dtype, args.x_row_stride, 0, 0};
   norm.y = {args.y, args.y_dtype, args.y_row_stride, 0, 0};
@@ -47,7 +47,8 @@ SequenceNorm RowNorm(const Args& args, const void* shift, float* mean) {
   norm.row_lengths = args.lengths;
   norm.rows_per_sequence = args.rows_per_sequence;
   norm.row_padding = args.padding;
-  norm.Classify(args.rows * args.inner);
+  norm.Classify();
+  norm.ChooseStores(args.rows * args.inner, executor);
   return norm;
 }
 
@@ -71,7 +72,7 @@ ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
 template <class Args>
 void Run(const CallOptions& options, Statistics statistics, const Args& args, const void* shift, float* mean) {
   if (args.x_col_stride == 1 && args.y_col_stride == 1) {
-    RunSequences(options, statistics, RowNorm(args, shift, mean), args.rows * args.inner);
+    RunSequences(options, statistics, RowNorm(options.executor, args, shift, mean), args.rows * args.inner);
   } else {
     RunChannels(options, statistics, InnerNorm(args, shift, mean));
   }

@@ -693,7 +693,7 @@ bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRo
            given->rstd,
            dtype,
            given->epsilon,
-           !in_place && WritesPastCaches(count * cols * static_cast<int64_t>(size))};
+           !in_place && WritesPastCaches(count * cols * static_cast<int64_t>(size), options->executor)};
   return true;
 }
 

@@ -112,7 +112,7 @@ std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, 
   const int64_t line = static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(outputs.data()) % 64) % 64 / 4);
   norm.y.data = outputs.data() + line;
   if (norm.residual_before) norm.h.data = outputs.data() + line + size;
-  norm.Classify(sequences);
+  norm.Classify();
   norm.streams = streams;
   if (norm.mean) {
     RunGivenSequences(options, norm);
@@ -159,7 +159,7 @@ TEST_CASE("sequences: the same bits past the caches or not") {
       args.batch = 5, args.channels = 12, args.spatial = spatial;
       args.scale = scale.data();
       args.shift = shift.data();
-      simdnorm::SequenceNorm norm = simdnorm::PlanesOf(args, of_each_sample ? 3 : 1, of_each_sample);
+      simdnorm::SequenceNorm norm = simdnorm::PlanesOf(simdnorm::Executor(), args, of_each_sample ? 3 : 1, of_each_sample);
       const int64_t sequences = of_each_sample ? args.batch * norm.groups : args.channels, size = 60 * spatial;
       check(norm, sequences, size);
       if (of_each_sample) continue;
@@ -184,7 +184,7 @@ TEST_CASE("channels: the same bits past the caches or not, at any address") {
     args.epsilon = 1e-5f;
     args.batch = 3, args.channels = channels, args.spatial = 49;
     args.scale = scale.data(), args.shift = shift.data();
-    simdnorm::ChannelNorm norm = simdnorm::RowsOf(args, block, false);
+    simdnorm::ChannelNorm norm = simdnorm::RowsOf(simdnorm::Executor(), args, block, false);
     norm.mean = mean.data(), norm.variance = variance.data();
     const int64_t width = block == 0 ? channels : block, size = 3 * (channels + width - 1) / width * width * 49;
     ForEachTarget([&](const char* target) {

@@ -349,20 +349,16 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
 
 constexpr int64_t kWriteRows = 8;  // of a whole tile that are staged, or have parameters of their own, at a time
 
-// What becomes of a tile's channels, value by value: ((x - mean) * rstd + offset) * scale + shift. Lanes of a ragged strip
-// that are no channels are worked on and not stored: they are 0, so that they are not just anything.
+// What becomes of a tile's channels, value by value: ((x - mean) - low) * factor + shift; or, where parameters are by row,
+// ((x - mean) * rstd + offset) * row_scale + row_shift. Lanes of a ragged strip that are no channels are worked on and not
+// stored: they are 0, so that they are not just anything.
 struct TileFactors {
-  alignas(64) float mean[kTile], offset[kTile], rstd[kTile], scale[kTile], shift[kTile];
-  float row_scale[kWriteRows], row_shift[kWriteRows];  // where parameters are by row, of some of them
-  bool mixed[kTileStrips], any_mixed;                  // strips with channels in double among their own
+  alignas(64) float mean[kTile], low[kTile], factor[kTile], scale[kTile], shift[kTile];
+  alignas(64) float rstd[kTile], offset[kTile];
+  float row_scale[kWriteRows], row_shift[kWriteRows];  // of some rows
+  bool any_low, all_plain;                             // FactorKinds of all
+  bool mixed[kTileStrips], any_mixed;                  // strips where channels are in double or split
 };
-
-// Parameters [element, element + n), each plus `offset`; or what they are if there are none.
-HWY_INLINE void LoadParameters(const void* data, simdnorm_dtype dtype, float offset, int64_t element, int64_t n, float absent,
-                               float* HWY_RESTRICT to) {
-  const float* from = ParameterSpan(data, dtype, 0, element, n, to);
-  for (int64_t i = 0; i < n; ++i) to[i] = from ? from[i] + offset : absent;
-}
 
 HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int64_t n, float* scale, float* shift) {
   LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, 1, scale);
@@ -370,126 +366,133 @@ HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int6
 }
 
 HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Normalizers* normalizers, TileFactors& factors) {
-  factors.any_mixed = false;
+  const bool by_row = norm.parameters_by_row;
+  if (!by_row) {
+    LoadScaleAndShift(norm, tile.outer * norm.first_channel_stride + tile.first, tile.count, factors.scale, factors.shift);
+  }
+  factors.any_mixed = factors.any_low = false;
+  factors.all_plain = !by_row;
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     const Normalizers& strip = normalizers[s];
-    memcpy(factors.mean + s * kItems, strip.mean_high, sizeof(strip.mean_high));
-    memcpy(factors.offset + s * kItems, strip.offset, sizeof(strip.offset));
-    memcpy(factors.rstd + s * kItems, strip.rstd, sizeof(strip.rstd));
-    factors.mixed[s] = AnyInDouble(strip, tile.Valid(s));
+    const int64_t first = s * kItems, valid = tile.Valid(s);
+    factors.mixed[s] = AnyInDouble(strip, valid);
+    memcpy(factors.mean + first, strip.mean_high, sizeof(strip.mean_high));
+    if (by_row) {
+      memcpy(factors.rstd + first, strip.rstd, sizeof(strip.rstd));
+      memcpy(factors.offset + first, strip.offset, sizeof(strip.offset));
+    } else {
+      float* HWY_RESTRICT low = factors.low + first;
+      // A given mean may be Inf, and has no low part.
+      for (int64_t i = 0; i < valid; ++i) {
+        low[i] = norm.mean ? 0 : static_cast<float>(strip.mean[i] - static_cast<double>(strip.mean_high[i]));
+      }
+      const FactorKinds kinds = MakeFactors(valid, strip.mean_high, low, strip.rstd_double, factors.scale + first,
+                                            factors.shift + first, factors.factor + first);
+      factors.any_low |= kinds.any_low;
+      factors.all_plain &= kinds.all_plain;
+      factors.mixed[s] |= kinds.any_split;
+    }
     factors.any_mixed |= factors.mixed[s];
   }
   for (int64_t c = tile.count; c < tile.Strips() * kItems; ++c) {
-    factors.mean[c] = factors.offset[c] = factors.rstd[c] = factors.scale[c] = factors.shift[c] = 0;
-  }
-  if (!norm.parameters_by_row) {
-    LoadScaleAndShift(norm, tile.outer * norm.first_channel_stride + tile.first, tile.count, factors.scale, factors.shift);
-  }
-}
-
-// Rows of a strip with channels in double among its own: both ways, and each channel takes its own.
-template <bool kCentred>
-HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t rows, int64_t first,
-                                  int64_t valid, const Normalizers& norm, const TileFactors& factors, bool by_row) {
-  const StripTag<float> d;
-  const StripTag<double> dd;
-  const auto write = [&](auto tag, const float* from, const auto* mean, const auto* offset, const auto* rstd,
-                         const auto* scale_of, const auto* shift_of, float* out) HWY_ATTR {
-    for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(tag)) {
-      const size_t n = HWY_MIN(hn::Lanes(tag), static_cast<size_t>(valid) - l);
-      const auto low = offset ? hn::Load(tag, offset + l) : hn::Zero(tag);
-      auto v = LoadFirst(tag, from + l, n);
-      if constexpr (kCentred) {
-        v = hn::MulAdd(hn::Sub(v, hn::Load(tag, mean + l)), hn::Load(tag, rstd + l), low);
-      } else {
-        v = hn::Mul(v, hn::Load(tag, rstd + l));
-      }
-      StoreFirst(hn::MulAdd(v, hn::Load(tag, scale_of + l), hn::Load(tag, shift_of + l)), tag, out + l, n);
-    }
-  };
-  // f32's arithmetic on what it cannot hold may be slow as well as wrong.
-  bool any_in_float = false;
-  for (int64_t i = 0; i < valid; ++i) any_in_float |= !norm.in_double[i];
-  alignas(64) float scale[kItems] = {}, shift[kItems] = {};
-  alignas(64) double wide_scale[kItems], wide_shift[kItems];
-  for (int64_t row = 0; row < rows; ++row) {
-    alignas(64) float in_float[kItems] = {}, in_double[kItems];
-    for (int64_t i = 0; i < valid; ++i) {
-      wide_scale[i] = scale[i] = by_row ? factors.row_scale[row] : factors.scale[first + i];
-      wide_shift[i] = shift[i] = by_row ? factors.row_shift[row] : factors.shift[first + i];
-    }
-    const float* from = x + row * x_stride + first;
-    if (any_in_float) write(d, from, norm.mean_high, norm.offset, norm.rstd, scale, shift, in_float);
-    write(dd, from, norm.mean, static_cast<const double*>(nullptr), norm.rstd_double, wide_scale, wide_shift, in_double);
-    for (int64_t i = 0; i < valid; ++i) y[row * y_stride + first + i] = norm.in_double[i] ? in_double[i] : in_float[i];
+    factors.mean[c] = factors.low[c] = factors.factor[c] = factors.shift[c] = factors.rstd[c] = factors.offset[c] = 0;
   }
 }
 
 // Channels [first, end) of a tile in `rows` rows, from x to y. Goes along the rows, as they lie in memory, and whole cache
-// lines are stored at once; but two rows at a time, which share the loads of factors. Values of both are loaded before any is
-// stored: where rows lie a multiple of 4 KiB apart, processors take a load for dependent on the store before it.
-template <bool kCentred, bool kByRow, class TX, class TY>
-HWY_NOINLINE void WriteChannelRows(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
-                                   int64_t end, const TileFactors& factors, bool streams) {
+// lines are stored at once. kLow: some of the means have a low part. kNumbers: no result is NaN.
+template <bool kLow, bool kNumbers, class TX, class TY>
+HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
+                                     int64_t end, const TileFactors& factors, bool streams) {
   const StripTag<float> d;
   using V = hn::Vec<decltype(d)>;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t row = 0; row < rows; row += 2) {
-    const int64_t next = HWY_MIN(row + 1, rows - 1);  // an odd last row is its own partner
-    const TX *x0 = x + row * x_stride, *x1 = x + next * x_stride;
-    TY *y0 = y + row * y_stride, *y1 = y + next * y_stride;
-    // A column of both rows.
-    const auto normalize = [&](int64_t c, V& v0, V& v1) HWY_ATTR {
-      const V rstd = hn::Load(d, factors.rstd + c);
+  const float *mean = factors.mean + first, *low = factors.low + first;
+  const float *factor = factors.factor + first, *shift = factors.shift + first;
+  x += first, y += first;
+  for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
+    WriteRun<kNumbers>(d, x, y, end - first, streams, [=](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+      v = hn::Sub(v, hn::LoadU(d, mean + i));
+      if constexpr (kLow) v = SubByMulAdd(d, v, hn::LoadU(d, low + i));
+      return hn::MulAdd(v, hn::LoadU(d, factor + i), hn::LoadU(d, shift + i));
+    });
+  }
+}
+template <class TX, class TY>
+HWY_INLINE void WriteChannelRows(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
+                                 int64_t end, const TileFactors& factors, bool numbers, bool streams) {
+  constexpr bool kLooksAhead = kLooksAheadForNaN<float, TY>;
+  if (kLooksAhead && numbers) {
+    WriteChannelRowsOf<true, kLooksAhead>(x, x_stride, y, y_stride, rows, first, end, factors, streams);
+  } else if (factors.any_low) {
+    WriteChannelRowsOf<true, false>(x, x_stride, y, y_stride, rows, first, end, factors, streams);
+  } else {
+    WriteChannelRowsOf<false, false>(x, x_stride, y, y_stride, rows, first, end, factors, streams);
+  }
+}
+
+// The same with parameters by row.
+template <bool kCentred>
+HWY_NOINLINE void WriteRowsByRow(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t rows, int64_t first,
+                                 int64_t end, const TileFactors& factors, const float* row_scale, const float* row_shift) {
+  const StripTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  const float *mean = factors.mean + first, *rstd = factors.rstd + first, *offset = factors.offset + first;
+  x += first, y += first;
+  for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
+    const V scale = hn::Set(d, row_scale[row]), shift = hn::Set(d, row_shift[row]);
+    WriteRun<false>(d, x, y, end - first, false, [=](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+      const V rstd_v = hn::LoadU(d, rstd + i);
       if constexpr (kCentred) {
-        const V mean = hn::Load(d, factors.mean + c), offset = hn::Load(d, factors.offset + c);
-        v0 = hn::MulAdd(hn::Sub(v0, mean), rstd, offset);
-        v1 = hn::MulAdd(hn::Sub(v1, mean), rstd, offset);
+        v = hn::MulAdd(hn::Sub(v, hn::LoadU(d, mean + i)), rstd_v, hn::LoadU(d, offset + i));
       } else {
-        v0 = hn::Mul(v0, rstd);
-        v1 = hn::Mul(v1, rstd);
+        v = hn::Mul(v, rstd_v);
       }
-      if constexpr (kByRow) {
-        v0 = hn::MulAdd(v0, hn::Set(d, factors.row_scale[row]), hn::Set(d, factors.row_shift[row]));
-        v1 = hn::MulAdd(v1, hn::Set(d, factors.row_scale[next]), hn::Set(d, factors.row_shift[next]));
-      } else {
-        const V scale = hn::Load(d, factors.scale + c), shift = hn::Load(d, factors.shift + c);
-        v0 = hn::MulAdd(v0, scale, shift);
-        v1 = hn::MulAdd(v1, scale, shift);
-      }
-    };
-    int64_t c = first;
-    for (; c + 2 * lanes <= end; c += 2 * lanes) {
-      const int64_t c1 = c + lanes;
-      V v00 = LoadElements(d, x0 + c), v01 = LoadElements(d, x0 + c1);
-      V v10 = LoadElements(d, x1 + c), v11 = LoadElements(d, x1 + c1);
-      normalize(c, v00, v10);
-      normalize(c1, v01, v11);
-      // NaN is looked for in four vectors at once (write_run-inl.h).
-      if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(hn::Add(hn::Add(v00, v01), hn::Add(v10, v11)))))) {
-        StorePair(v00, v01, d, y0 + c, streams);
-        StorePair(v10, v11, d, y1 + c, streams);
-      } else {
-        StoreElements(v00, d, y0 + c);
-        StoreElements(v01, d, y0 + c1);
-        StoreElements(v10, d, y1 + c);
-        StoreElements(v11, d, y1 + c1);
-      }
+      return hn::MulAdd(v, scale, shift);
+    });
+  }
+}
+
+// Channels [first, end) of `rows` rows, whose parameters are those of the tile's rows from `row` on if they are by row.
+template <bool kCentred>
+HWY_INLINE void WriteRowsInFloat(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t row, int64_t rows,
+                                 int64_t first, int64_t end, const TileFactors& factors, bool by_row) {
+  if (by_row) {
+    WriteRowsByRow<kCentred>(x, x_stride, y, y_stride, rows, first, end, factors, factors.row_scale + row,
+                             factors.row_shift + row);
+  } else if constexpr (kCentred) {  // mean squares come with parameters by row
+    WriteChannelRows(x, x_stride, y, y_stride, rows, first, end, factors, false, false);
+  }
+}
+
+// Rows of a strip that is mixed: both ways, and each channel takes its own.
+template <bool kCentred>
+HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t rows, int64_t first,
+                                  int64_t valid, const Normalizers& norm, const TileFactors& factors, bool by_row) {
+  const StripTag<double> d;
+  using V = hn::Vec<decltype(d)>;
+  bool in_double[kItems], any_in_float = false;
+  for (int64_t i = 0; i < valid; ++i) {
+    in_double[i] = norm.in_double[i] || (!by_row && IsSplit(norm.rstd_double[i], factors.scale[first + i]));
+    any_in_float |= !in_double[i];
+  }
+  alignas(64) float in_float[kTile] = {};
+  alignas(64) double scale[kItems] = {}, shift[kItems] = {};
+  for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
+    // f32's arithmetic on what it cannot hold may be slow as well as wrong.
+    if (any_in_float) WriteRowsInFloat<kCentred>(x, 0, in_float, 0, row, 1, first, first + valid, factors, by_row);
+    for (int64_t i = 0; i < valid; ++i) {
+      scale[i] = static_cast<double>(by_row ? factors.row_scale[row] : factors.scale[first + i]);
+      shift[i] = static_cast<double>(by_row ? factors.row_shift[row] : factors.shift[first + i]);
     }
-    if (c + lanes <= end) {
-      V v0 = LoadElements(d, x0 + c), v1 = LoadElements(d, x1 + c);
-      normalize(c, v0, v1);
-      StoreElements(v0, d, y0 + c);
-      StoreElements(v1, d, y1 + c);
-      c += lanes;
+    alignas(64) float wide[kStrip];
+    for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(d)) {
+      const size_t n = HWY_MIN(hn::Lanes(d), static_cast<size_t>(valid) - l);
+      V v = LoadFirst(d, x + first + l, n);
+      if constexpr (kCentred) v = hn::Sub(v, hn::Load(d, norm.mean + l));
+      v = hn::MulAdd(v, hn::Load(d, norm.rstd_double + l), hn::Zero(d));
+      StoreFirst(hn::MulAdd(v, hn::Load(d, scale + l), hn::Load(d, shift + l)), d, wide + l, n);
     }
-    if (c < end) {
-      const size_t n = static_cast<size_t>(end - c);
-      V v0 = LoadFirst(d, x0 + c, n), v1 = LoadFirst(d, x1 + c, n);
-      normalize(c, v0, v1);
-      StoreFirst(v0, d, y0 + c, n);
-      StoreFirst(v1, d, y1 + c, n);
-    }
+    for (int64_t i = 0; i < valid; ++i) y[first + i] = in_double[i] ? wide[i] : in_float[first + i];
   }
 }
 
@@ -531,11 +534,7 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
     const float* x = at_x ? static_cast<const float*>(norm.x.data) + x_offset : source;
     float* y = at_y ? static_cast<float*>(norm.y.data) + RowOffset(norm.y, tile, sample, row) : results;
     const auto write = [&](int64_t first, int64_t last) {
-      if (by_row) {
-        WriteChannelRows<kCentred, true>(x, x_stride, y, y_stride, n, first, last, factors, false);
-      } else if constexpr (kCentred) {  // mean squares come with parameters by row
-        WriteChannelRows<true, false>(x, x_stride, y, y_stride, n, first, last, factors, false);
-      }
+      WriteRowsInFloat<kCentred>(x, x_stride, y, y_stride, 0, n, first, last, factors, by_row);
     };
     if (by_row) LoadScaleAndShift(norm, first_of_rows + row, n, factors.row_scale, factors.row_shift);
     if (HWY_LIKELY(!factors.any_mixed)) {
@@ -583,16 +582,16 @@ HWY_INLINE bool FactorsRecur(const ChannelNorm& norm, const Tile& tile) {
 // Writes such a run. With `streams` past the caches, where y begins with a cache line.
 template <class D, class TX, class TY>
 HWY_NOINLINE void WriteRecurring(D d, const TX* x, TY* y, int64_t length, const TileFactors& factors, bool streams) {
-  const auto mean = hn::Load(d, factors.mean), offset = hn::Load(d, factors.offset), rstd = hn::Load(d, factors.rstd);
-  const auto scale = hn::Load(d, factors.scale), shift = hn::Load(d, factors.shift);
-  WriteRun(d, x, y, length, streams && ElementsToLine(y) == 0, [&](hn::Vec<D> v, int64_t /*i*/, auto /*lanes*/) HWY_ATTR {
-    return hn::MulAdd(hn::MulAdd(hn::Sub(v, mean), rstd, offset), scale, shift);
+  const auto mean = hn::Load(d, factors.mean), low = hn::Load(d, factors.low);
+  const auto factor = hn::Load(d, factors.factor), shift = hn::Load(d, factors.shift);
+  WriteRun<false>(d, x, y, length, streams && ElementsToLine(y) == 0, [&](hn::Vec<D> v, int64_t /*i*/, auto /*lanes*/) HWY_ATTR {
+    return hn::MulAdd(SubByMulAdd(d, hn::Sub(v, mean), low), factor, shift);
   });
 }
 
 // Factors of `rows` rows side by side, a power of two.
 HWY_INLINE void RepeatFactors(int64_t count, int64_t rows, TileFactors& factors) {
-  for (float* factor : {factors.mean, factors.offset, factors.rstd, factors.scale, factors.shift}) {
+  for (float* factor : {factors.mean, factors.low, factors.factor, factors.shift}) {
     for (int64_t n = count; n < count * rows; n *= 2) memcpy(factor + n, factor, static_cast<size_t>(n) * sizeof(float));
   }
 }
@@ -606,6 +605,8 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
   const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
                      !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
                      InPlace(tile, norm.y.dtype);
+  // Statistics of their own are finite only if all values are numbers that their arithmetic in f32 does not make Inf of.
+  const bool numbers = norm.mean == nullptr && factors.all_plain;
   const bool recur = plain && FactorsRecur(norm, tile);
   const int64_t side_by_side = recur ? kItems / tile.count : plain ? RowsSideBySide(norm, tile) : 1;
   if (side_by_side != 1) RepeatFactors(tile.count, side_by_side, factors);
@@ -630,8 +631,8 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
           const int64_t x_stride = together * norm.x.stride, y_stride = together * norm.y.stride;
           auto* const first_to = to + first * norm.y.stride;
           const bool streams = norm.streams && IsWholeLines(first_to, y_stride * static_cast<int64_t>(sizeof(*to)));
-          WriteChannelRows<true, false>(from + first * norm.x.stride, x_stride, first_to, y_stride, rows, 0,
-                                        together * tile.count, factors, streams);
+          WriteChannelRows(from + first * norm.x.stride, x_stride, first_to, y_stride, rows, 0, together * tile.count, factors,
+                           numbers, streams);
         };
         const int64_t left_over = n % side_by_side;
         if (n != left_over) write(0, n / side_by_side, side_by_side);
@@ -840,10 +841,10 @@ inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end
       const float* HWY_RESTRICT mean = norm.mean + channel;
       const float* HWY_RESTRICT variance = norm.variance + channel;
       Normalizers& strip = normalizers[s];
-      for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd[i] = GivenRstd(variance[i], norm.epsilon);
+      for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd_double[i] = GivenRstd(variance[i], norm.epsilon);
       for (int64_t i = 0; i < tile.Valid(s); ++i) {
         strip.mean_high[i] = mean[i];
-        strip.offset[i] = 0;
+        strip.mean[i] = static_cast<double>(mean[i]);
         strip.in_double[i] = false;
       }
     }

@@ -64,6 +64,18 @@ HWY_INLINE V CanonicalNaN(D d, V v) {
 template <class D>
 constexpr bool kIsFloat = sizeof(hn::TFromD<D>) == sizeof(float);
 
+// a - b as a multiply-add by 1, which rounds once as well: the same bits. AMD's processors have units of their own for additions
+// and for multiply-adds, and loops that mostly add are faster where the latter help out.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V SubByMulAdd(D d, V a, V b) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
+  return hn::NegMulAdd(hn::Set(d, hn::TFromD<D>(1)), b, a);
+#else
+  (void)d;
+  return hn::Sub(a, b);
+#endif
+}
+
 template <class D>
 HWY_INLINE hn::Vec<D> LoadElements(D d, const float* p) {
   if constexpr (kIsFloat<D>) {

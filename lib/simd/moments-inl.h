@@ -164,7 +164,7 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
       } else {
         v = LoadFirst(d, p, lanes);
       }
-      return kCentred ? hn::Sub(v, pivot) : v;
+      return kCentred ? SubByMulAdd(d, v, pivot) : v;
     };
     const auto add_block = [&](auto strips_tag) HWY_ATTR {
       constexpr size_t kStrips = decltype(strips_tag)::value;
@@ -203,7 +203,7 @@ HWY_INLINE void MomentsOfBlocks(D d, const TX* HWY_RESTRICT x, int64_t stride, i
     for (size_t l = 0; l < kStrip; l += hn::Lanes(d)) {
       const auto load = [&](size_t i) HWY_ATTR {
         const V v = LoadElements(d, x + i * kStrip + l);
-        return kCentred ? hn::Sub(v, pivot) : v;
+        return kCentred ? SubByMulAdd(d, v, pivot) : v;
       };
       V block_mean, block_m2;
       BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
@@ -380,9 +380,48 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
       a, b.count, items, [&](int64_t i) { return b.mean[i]; }, [&](int64_t i) { return b.m2[i]; });
 }
 
-// Whether f32 holds what comes of such a variance: deviations from the mean, and their products with rstd.
+// f32 holds what comes of a variance up to the first, and of a variance + epsilon from the second on: deviations from the mean,
+// and their products with rstd.
+constexpr double kLargestVariance = 3.4e38, kLeastVariance = 0x1p-120;
 HWY_INLINE bool FitsFloat(double variance, float epsilon) {
-  return (variance <= 3.4e38) & (variance + static_cast<double>(epsilon) >= 0x1p-120);
+  return (variance <= kLargestVariance) & (variance + static_cast<double>(epsilon) >= kLeastVariance);
+}
+
+// From moments about the pivots, of type T, to what normalizes: for as many items as d has lanes, of which `items` exist (the
+// others are worked on, and stored, as they are). -> which of them ask for double; see Finish.
+template <class D, class T, class V = hn::Vec<D>>
+HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const double* moments_m2, const T* pivots,
+                            size_t items, float epsilon, Normalizers& norm, int64_t first) {
+  const FloatTag<D> df;
+  const V zero = hn::Zero(d), epsilon_v = hn::Set(d, static_cast<double>(epsilon));
+  const V mean_of_d = hn::LoadU(d, moments_mean), m2 = hn::LoadU(d, moments_m2);
+  V pivot;
+  if constexpr (sizeof(T) == sizeof(double)) {
+    pivot = hn::LoadU(d, pivots);
+  } else {
+    pivot = hn::PromoteTo(d, hn::LoadU(df, pivots));
+  }
+  // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
+  const V not_finite = hn::Sub(mean_of_d, mean_of_d);  // else 0
+  const V mean = hn::Add(hn::Add(pivot, mean_of_d), not_finite);
+  const V variance = hn::Add(hn::Div(m2, hn::Set(d, count)), not_finite);
+  const V with_epsilon = hn::Add(variance, epsilon_v);
+  const V rstd = hn::Div(hn::Set(d, 1.0), hn::Sqrt(with_epsilon));
+  const auto high = ToFloat(d, mean);
+  const V excess = hn::Sub(hn::PromoteTo(d, high), mean);
+  const V offset = hn::Mul(excess, hn::IfThenZeroElse(hn::Eq(excess, zero), rstd));  // no 0 * Inf
+  hn::StoreU(mean, d, norm.mean + first);
+  hn::StoreU(variance, d, norm.variance + first);
+  hn::StoreU(rstd, d, norm.rstd_double + first);
+  hn::StoreU(high, df, norm.mean_high + first);
+  hn::StoreU(ToFloat(d, offset), df, norm.offset + first);
+  hn::StoreU(ToFloat(d, rstd), df, norm.rstd + first);
+  const auto exists = hn::FirstN(d, items);
+  if constexpr (sizeof(T) == sizeof(double)) return hn::And(exists, hn::Eq(rstd, rstd));
+  const auto fits = hn::And(hn::Le(variance, hn::Set(d, kLargestVariance)), hn::Ge(with_epsilon, hn::Set(d, kLeastVariance)));
+  const auto digits = hn::Or(hn::Ge(variance, hn::Set(d, 0x1p-126)), hn::Eq(mean_of_d, zero));
+  const auto near = hn::Le(hn::Mul(mean_of_d, mean_of_d), hn::Mul(hn::Set(d, 64.0), variance));
+  return hn::AndNot(hn::And(hn::And(fits, digits), near), exists);
 }
 
 // From moments about the pivots to what normalizes, for items [first, first + items). In f32 (pivots of type float), sets
@@ -394,38 +433,32 @@ HWY_INLINE bool FitsFloat(double variance, float epsilon) {
 // - the pivot is an outlier, over 8 standard deviations from the mean (first and last element may both be): x - pivot then
 //   costs all other elements digits.
 // In double what is NaN needs no double: f32 can write it.
-// -> whether any is in double. Loops over the items for one kind of step each, which compilers turn into vectors.
+// -> whether any is in double.
 template <int64_t kCount, class T>
 HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
                        int64_t first) {
-  double* HWY_RESTRICT mean = norm.mean + first;
-  double* HWY_RESTRICT variance = norm.variance + first;
-  double* HWY_RESTRICT rstd = norm.rstd_double + first;
-  for (int64_t i = 0; i < items; ++i) {
-    // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
-    const double not_finite = moments.mean[i] - moments.mean[i];  // else 0
-    mean[i] = static_cast<double>(pivots[i]) + moments.mean[i] + not_finite;
-    variance[i] = moments.m2[i] / moments.count + not_finite;
-    rstd[i] = 1.0 / sqrt(variance[i] + static_cast<double>(epsilon));
-  }
-  for (int64_t i = 0; i < items; ++i) {
-    const float high = static_cast<float>(mean[i]);
-    const double excess = static_cast<double>(high) - mean[i];
-    norm.mean_high[first + i] = high;
-    norm.offset[first + i] = static_cast<float>(excess * (excess == 0 ? 0.0 : rstd[i]));  // no 0 * Inf
-    norm.rstd[first + i] = static_cast<float>(rstd[i]);
-  }
-  const auto asks = [&](int64_t i) {
-    if (sizeof(T) == sizeof(double)) return rstd[i] == rstd[i];
-    const bool trusted = FitsFloat(variance[i], epsilon) & ((variance[i] >= 0x1p-126) | (moments.mean[i] == 0)) &
-                         (moments.mean[i] * moments.mean[i] <= 64 * variance[i]);
-    return !trusted;
+  static_assert(kCount == 1 || kCount == kItems, "one by itself, or 16 from 0 on");
+  for (int64_t i = 0; i < kCount; ++i) norm.in_double[first + i] = false;
+  bool any = false;
+  const auto finish = [&](auto d) HWY_ATTR {
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    for (int64_t i = 0; i < items; i += lanes) {
+      const auto asks = FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i,
+                                    static_cast<size_t>(items - i), epsilon, norm, first + i);
+      if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
+      any = true;
+      alignas(64) double asking[kItems];
+      hn::Store(hn::IfThenElseZero(asks, hn::Set(d, 1.0)), d, asking);
+      for (int64_t j = 0; j < HWY_MIN(lanes, items - i); ++j) norm.in_double[first + i + j] = asking[j] != 0;
+    }
   };
-  int64_t any = 0;  // as wide as the numbers that are compared
-  for (int64_t i = 0; i < items; ++i) any |= asks(i) ? 1 : 0;
-  for (int64_t i = 0; i < items; ++i) norm.in_double[first + i] = false;
-  for (int64_t i = 0; any != 0 && i < items; ++i) norm.in_double[first + i] = asks(i);
-  return any != 0;
+  // Whole vectors where there is room for them; divisions and square roots of fewer lanes take less time.
+  if (kCount == 1 || items == 1) {
+    finish(hn::CappedTag<double, 1>());
+  } else {
+    finish(hn::CappedTag<double, 8>());
+  }
+  return any;
 }
 
 // The normalizers of items without values.
@@ -436,8 +469,8 @@ HWY_NOINLINE inline Normalizers NoValues() {
 }
 
 // 1 / sqrt(variance + epsilon) of a given variance (batch norm, inference); the given mean needs no second float.
-HWY_INLINE float GivenRstd(float variance, float epsilon) {
-  return static_cast<float>(1.0 / sqrt(static_cast<double>(variance) + static_cast<double>(epsilon)));
+HWY_INLINE double GivenRstd(float variance, float epsilon) {
+  return 1.0 / sqrt(static_cast<double>(variance) + static_cast<double>(epsilon));
 }
 
 // Writes the statistics of items [first, first + items), each of `count` values, where the caller wants them; those of no

@@ -171,11 +171,24 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 
 // ---- Writes.
 
-// Of a channel that is normalized by `centre`.
+// Completes what normalizes `count` <= 16 channels from `channel` on, whose statistics are there.
 template <class T>
-HWY_INLINE ChannelCentre<T> ChannelCentreOf(const SequenceNorm& norm, int64_t channel, const Centre<T>& centre) {
-  return {centre, ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, channel, 1),
-          ParameterAt(norm.shift, norm.scale_dtype, 0, channel, 0)};
+HWY_INLINE void SetFactors(const SequenceNorm& norm, int64_t channel, int64_t count, ChannelFactors<T>& factors) {
+  LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, channel, count, 1, factors.scale);
+  LoadParameters(norm.shift, norm.scale_dtype, 0, channel, count, 0, factors.shift);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    factors.kinds = MakeFactors(count, factors.mean, factors.low, factors.rstd, factors.scale, factors.shift, factors.factor);
+  }
+}
+
+// What normalizes `count` <= 16 channels from `channel` on, all by `centre`.
+template <class T>
+HWY_INLINE void FactorsOf(const SequenceNorm& norm, int64_t channel, int64_t count, const Centre<T>& centre,
+                          ChannelFactors<T>& factors) {
+  for (int64_t i = 0; i < count; ++i) {
+    factors.mean[i] = centre.mean, factors.low[i] = centre.low, factors.rstd[i] = centre.rstd_in_double;
+  }
+  SetFactors(norm, channel, count, factors);
 }
 
 // Normalizes n elements from `start` on of a plane, from src to dst, each channel with its own scale and shift.
@@ -186,48 +199,47 @@ HWY_INLINE void WriteChannelsOfPlane(const SequenceNorm& norm, int64_t sequence,
   int64_t channel = norm.Channel(sequence, plane, start),
           left = norm.planes_are_samples ? n : norm.spatial - start % norm.spatial;
   WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-    ChannelCentre<T> channels[kItems];
+    ChannelFactors<T> factors;
     for (int64_t i = 0; i < n;) {
       // What is left of a channel, or several that are whole.
       const int64_t length = HWY_MIN(n - i, left);
       const int64_t count = left == norm.spatial ? HWY_MAX(1, HWY_MIN(kItems, (n - i) / length)) : 1;
-      for (int64_t c = 0; c < count; ++c) channels[c] = ChannelCentreOf(norm, channel + c, centre);
-      WriteChannels(d, x + i, length, y + i, length, length, count, channels, 1, streams);
+      FactorsOf(norm, channel, count, centre, factors);
+      WriteChannels(d, x + i, length, y + i, length, length, count, factors, 0, 1, !norm.mean, streams);
       i += length * count, channel += count, left = norm.spatial;
     }
   });
 }
 
 // Normalizes `count` runs of a channel, or of neighbouring channels, that go from x to y at a stroke: from plane `plane` of a
-// sequence on, x_stride and y_stride apart.
+// sequence on, x_stride and y_stride apart, by the factors from `first` on.
 template <class T>
 HWY_INLINE void WritePlanes(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t x_stride, int64_t y_stride,
-                            int64_t count, const ChannelCentre<T>* channels, int64_t next) {
+                            int64_t count, const ChannelFactors<T>& factors, int64_t first, int64_t next) {
   const Span x = {norm.x.At(norm.Offset(norm.x, sequence, plane)), norm.x.dtype};
   void* y = norm.y.At(norm.Offset(norm.y, sequence, plane));
   WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-    WriteChannels(d, from, x_stride, to, y_stride, norm.length, count, channels, next, norm.streams);
+    WriteChannels(d, from, x_stride, to, y_stride, norm.length, count, factors, first, next, !norm.mean, norm.streams);
   });
 }
 
 // What normalizes up to 16 channels' planes, which are short and lie side by side, spelled out for each of their elements: a
-// run for every plane would take longer than its elements do.
+// run for every plane would take longer than its elements do. None of the channels is split.
 class SpelledChannels {
  public:
   static constexpr int64_t kMaxLength = 64;
 
-  SpelledChannels(const ChannelCentre<float>* channels, int64_t count, int64_t length) {
+  SpelledChannels(const ChannelFactors<float>& of, int64_t count, int64_t length) : has_low_(of.kinds.any_low) {
     const StripTag<float> d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (int64_t c = 0, i = 0; c < count; ++c, i = c * length) {
-      const ChannelCentre<float>& channel = channels[c];
-      const auto mean = hn::Set(d, channel.centre.mean), offset = hn::Set(d, channel.centre.offset);
-      const auto rstd = hn::Set(d, channel.centre.rstd), scale = hn::Set(d, channel.scale), shift = hn::Set(d, channel.shift);
+      const auto mean = hn::Set(d, of.mean[c]), low = hn::Set(d, of.low[c]);
+      const auto factor = hn::Set(d, of.factor[c]), shift = hn::Set(d, of.shift[c]);
       // The last vector may reach into what is the next channel's, which comes after it; the last channel has one more, for
       // reads beyond.
       for (const int64_t end = i + length + (c + 1 == count ? lanes : 0); i < end; i += lanes) {
-        hn::StoreU(mean, d, mean_ + i), hn::StoreU(offset, d, offset_ + i), hn::StoreU(rstd, d, rstd_ + i);
-        hn::StoreU(scale, d, scale_ + i), hn::StoreU(shift, d, shift_ + i);
+        hn::StoreU(mean, d, mean_ + i), hn::StoreU(low, d, low_ + i);
+        hn::StoreU(factor, d, factor_ + i), hn::StoreU(shift, d, shift_ + i);
       }
     }
   }
@@ -235,17 +247,25 @@ class SpelledChannels {
   // The planes of one sample.
   template <class TX, class TY>
   HWY_INLINE void Write(const TX* x, TY* y, int64_t elements, bool streams) const {
-    const StripTag<float> d;
-    using V = hn::Vec<decltype(d)>;
-    WriteRun(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
-      v = hn::MulAdd(hn::Sub(v, hn::LoadU(d, mean_ + i)), hn::LoadU(d, rstd_ + i), hn::LoadU(d, offset_ + i));
-      return hn::MulAdd(v, hn::LoadU(d, scale_ + i), hn::LoadU(d, shift_ + i));
-    });
+    if (has_low_) return WriteWith<true>(x, y, elements, streams);
+    WriteWith<false>(x, y, elements, streams);
   }
 
  private:
+  template <bool kLow, class TX, class TY>
+  HWY_INLINE void WriteWith(const TX* x, TY* y, int64_t elements, bool streams) const {
+    const StripTag<float> d;
+    using V = hn::Vec<decltype(d)>;
+    WriteRun<false>(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+      v = hn::Sub(v, hn::LoadU(d, mean_ + i));
+      if constexpr (kLow) v = SubByMulAdd(d, v, hn::LoadU(d, low_ + i));
+      return hn::MulAdd(v, hn::LoadU(d, factor_ + i), hn::LoadU(d, shift_ + i));
+    });
+  }
+
   static constexpr int64_t kRoom = kItems * kMaxLength + 2 * kItems;
-  alignas(64) float mean_[kRoom], offset_[kRoom], rstd_[kRoom], scale_[kRoom], shift_[kRoom];
+  alignas(64) float mean_[kRoom], low_[kRoom], factor_[kRoom], shift_[kRoom];
+  bool has_low_;  // of given statistics none has
 };
 
 // Whether channels are better written so.
@@ -256,8 +276,14 @@ HWY_INLINE bool HasShortPlanes(const SequenceNorm& norm) {
 
 // Normalizes `planes` planes of `count` <= 16 channels from `plane` on. Not inline: a large frame.
 HWY_NOINLINE inline void WriteShortPlanes(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t planes,
-                                          const ChannelCentre<float>* channels) {
-  const SpelledChannels spelled(channels, count, norm.length);
+                                          const ChannelFactors<float>& factors) {
+  if (HWY_UNLIKELY(factors.kinds.any_split)) {
+    for (const int64_t end = plane + planes; plane < end; ++plane) {
+      WritePlanes(norm, first, plane, norm.x.stride, norm.y.stride, count, factors, 0, 1);
+    }
+    return;
+  }
+  const SpelledChannels spelled(factors, count, norm.length);
   const Span x = {norm.x.At(norm.Offset(norm.x, first, plane)), norm.x.dtype};
   void* y = norm.y.At(norm.Offset(norm.y, first, plane));
   WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) HWY_ATTR {
@@ -267,21 +293,40 @@ HWY_NOINLINE inline void WriteShortPlanes(const SequenceNorm& norm, int64_t firs
   });
 }
 
-// Spells scale and shift out for each of n elements.
-HWY_NOINLINE inline void SpellOutChannels(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
-                                          float* scale, float* shift) {
+// Spells the channels' factors (in double their scales) and shifts out for each of n elements. -> whether a channel is split,
+// and has no factor.
+template <class T>
+HWY_NOINLINE bool SpellOutChannels(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
+                                   double rstd, float* factor, float* shift) {
   int64_t channel = norm.Channel(sequence, plane, start), left = norm.spatial - start % norm.spatial;
+  bool any_is_split = false;
   for (int64_t i = 0; i < n; ++channel, left = norm.spatial) {
     const float channel_scale = ParameterAt(norm.scale, norm.scale_dtype, norm.scale_offset, channel, 1);
     const float channel_shift = ParameterAt(norm.shift, norm.scale_dtype, 0, channel, 0);
-    for (const int64_t end = HWY_MIN(n, i + left); i < end; ++i) scale[i] = channel_scale, shift[i] = channel_shift;
+    const float channel_factor = sizeof(T) == sizeof(double) ? channel_scale : ChannelFactor(rstd, channel_scale);
+    any_is_split |= sizeof(T) == sizeof(float) && IsSplit(rstd, channel_scale);
+    for (const int64_t end = HWY_MIN(n, i + left); i < end; ++i) factor[i] = channel_factor, shift[i] = channel_shift;
   }
+  return any_is_split;
+}
+
+// WriteChannelsOfPlane where channels are short, with factors and shifts spelled out.
+template <class D, class TX, class TY>
+HWY_INLINE void WriteSpelled(D d, const TX* x, TY* y, int64_t n, const Centre<float>& centre, const float* factor,
+                             const float* shift, bool streams) {
+  using V = hn::Vec<D>;
+  const V mean = hn::Set(d, centre.mean), low = hn::Set(d, centre.low);
+  WriteRun<false>(d, x, y, n, streams, [&](V v, int64_t i, auto lanes) HWY_ATTR {
+    v = SubByMulAdd(d, hn::Sub(v, mean), low);
+    return hn::MulAdd(v, LoadLanes(d, factor + i, lanes), LoadLanes(d, shift + i, lanes));
+  });
 }
 
 // Scale and shift by position, from some position on, in f32; null: none.
 struct Parameters {
   const float* scale;
   const float* shift;
+  bool finite;  // all of them are known to be
 };
 
 // Those of a sequence's positions [start, start + n): where they are, or in the buffers, which have room for n.
@@ -290,7 +335,7 @@ HWY_INLINE Parameters ParametersOf(const SequenceNorm& norm, int64_t sequence, i
   const int64_t set = norm.sequences_per_scale == 0 ? 0 : sequence / norm.sequences_per_scale;
   const int64_t element = set * norm.scale_stride + start;
   return {ParameterSpan(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, scale_buffer),
-          ParameterSpan(norm.shift, norm.scale_dtype, 0, element, n, shift_buffer)};
+          ParameterSpan(norm.shift, norm.scale_dtype, 0, element, n, shift_buffer), false};
 }
 
 // From n <= kPiece values of h to what goes to y but for its dtype. `parameters` are null or those of the sequence from its
@@ -300,20 +345,29 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
                                const Centre<T>& centre, const Parameters* parameters, const Span& src, void* dst,
                                simdnorm_dtype dst_dtype, bool streams) {
   alignas(64) float scale_buffer[kPiece], shift_buffer[kPiece];
-  if (norm.channel_by_channel) {
-    if constexpr (kCentred) WriteChannelsOfPlane(norm, sequence, plane, start, n, src, dst, dst_dtype, centre, streams);
-  } else {
-    Parameters here = {scale_buffer, shift_buffer};
-    if (norm.by_channel) {
-      SpellOutChannels(norm, sequence, plane, start, n, scale_buffer, shift_buffer);
-    } else if (parameters) {
-      here = {parameters->scale ? parameters->scale + start : nullptr, parameters->shift ? parameters->shift + start : nullptr};
-    } else {
-      here = ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer);
-    }
+  const auto write_elements = [&](const Parameters& here) HWY_ATTR {
     WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre(centre), here.scale, here.shift, streams);
+      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre(centre), here.scale, here.shift, here.finite, streams);
     });
+  };
+  if (norm.by_channel) {
+    if constexpr (kCentred) {
+      if (norm.channel_by_channel ||
+          SpellOutChannels<T>(norm, sequence, plane, start, n, centre.rstd_in_double, scale_buffer, shift_buffer)) {
+        WriteChannelsOfPlane(norm, sequence, plane, start, n, src, dst, dst_dtype, centre, streams);
+      } else if constexpr (sizeof(T) == sizeof(double)) {
+        write_elements({scale_buffer, shift_buffer, false});
+      } else {
+        WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
+          WriteSpelled(d, x, y, n, centre, scale_buffer, shift_buffer, streams);
+        });
+      }
+    }
+  } else if (parameters) {
+    write_elements({parameters->scale ? parameters->scale + start : nullptr,
+                    parameters->shift ? parameters->shift + start : nullptr, parameters->finite});
+  } else {
+    write_elements(ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer));
   }
   if (norm.bare) return;
   const bool after = norm.residual && !norm.residual_before;
@@ -409,7 +463,8 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
     const float* scale = parameters->scale ? parameters->scale + start : nullptr;
     const float* shift = parameters->shift ? parameters->shift + start : nullptr;
     WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), scale, shift, norm.streams);
+      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), scale, shift, parameters->finite,
+                              norm.streams);
     });
   }
 }
@@ -420,8 +475,9 @@ template <class T, bool kCentred>
 HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, const Centre<T>& centre,
                             const Parameters* parameters, const View* view, int64_t i) {
   if (norm.plain && norm.planes_are_samples && norm.length <= kChunkElements && WritesFrom<T>(norm.x.dtype, norm.y.dtype)) {
-    const ChannelCentre<T> channel = ChannelCentreOf(norm, sequence, centre);
-    return WritePlanes(norm, sequence, begin, norm.x.plane_stride, norm.y.plane_stride, end - begin, &channel, 0);
+    ChannelFactors<T> factors;
+    FactorsOf(norm, sequence, 1, centre, factors);
+    return WritePlanes(norm, sequence, begin, norm.x.plane_stride, norm.y.plane_stride, end - begin, factors, 0, 0);
   }
   float quant_scale = 0;
   if (norm.epilogue.quant_scales) {
@@ -462,6 +518,9 @@ class ParametersInFloat {
     const bool in_place = (!norm_.scale && !norm_.shift) || (norm_.scale_dtype == SIMDNORM_F32 && norm_.scale_offset == 0);
     if (!in_place && norm_.length > kMaxLength) return nullptr;
     parameters_ = ParametersOf(norm_, sequence, 0, norm_.length, scale_, shift_);
+    // Worth it for results of 16 bits, and once for all of many rows.
+    parameters_.finite = norm_.sequences_per_scale == 0 && norm_.length <= kMaxLength && ElementSize(norm_.y.dtype) == 2 &&
+                         AllFinite(parameters_.scale, norm_.length) && AllFinite(parameters_.shift, norm_.length);
     set_ = set;
     return &parameters_;
   }
@@ -481,7 +540,7 @@ HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_st
                           int64_t count, const Normalizers& normalizers, const Parameters& parameters, bool streams) {
   WithElements<float>(x, y, y_dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
     WriteElements<kCentred>(d, from, x_stride, to, y_stride, length, count, CentresOf(normalizers), parameters.scale,
-                            parameters.shift, streams);
+                            parameters.shift, parameters.finite, streams);
   });
 }
 
@@ -600,9 +659,13 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
       continue;
     }
     if (kCentred && short_planes && !any_in_double) {
-      ChannelCentre<float> channels[kItems];
-      for (int64_t i = 0; i < count; ++i) channels[i] = ChannelCentreOf(norm, first + i, CentreOf(normalizers, i, 0.0f));
-      WriteShortPlanes(norm, first, count, 0, norm.planes, channels);
+      ChannelFactors<float> factors;
+      for (int64_t i = 0; i < count; ++i) {
+        const Centre<float> centre = CentreOf(normalizers, i, 0.0f);
+        factors.mean[i] = centre.mean, factors.low[i] = centre.low, factors.rstd[i] = centre.rstd_in_double;
+      }
+      SetFactors(norm, first, count, factors);
+      WriteShortPlanes(norm, first, count, 0, norm.planes, factors);
       continue;
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -626,17 +689,17 @@ HWY_INLINE bool SettleRows(const PlainRows& rows, int64_t first, int64_t count, 
   return true;
 }
 
-// Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes. `then`: how many
-// elements of x are to come.
+// Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes, with the rows'
+// parameters. `then`: how many elements of x are to come.
 template <bool kCentred>
-HWY_INLINE void NormalizeRows(const PlainRows& rows, int64_t first, int64_t count, int64_t then) {
+HWY_INLINE void NormalizeRows(const PlainRows& rows, const Parameters& parameters, int64_t first, int64_t count, int64_t then) {
   Normalizers normalizers;
   const Span x = Span{rows.x, rows.dtype}.From(first * rows.x_stride);
   const bool any_in_double = NormalizersOfRuns<kCentred>(x, rows.x_stride, rows.cols, count, rows.epsilon, normalizers);
   if (!SettleRows<kCentred>(rows, first, count, any_in_double, normalizers)) return;
   Prefetch(x.From(count * rows.x_stride), then);
   void* y = static_cast<unsigned char*>(rows.y) + Bytes(rows.dtype, first * rows.y_stride);
-  WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, {rows.scale, rows.shift},
+  WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, parameters,
                       rows.streams);
 }
 
@@ -656,7 +719,7 @@ HWY_INLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   if (!SettleRows<kCentred>(rows, row, 1, in_double, normalizers)) return;
   const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
   WithParameters(rows.scale, rows.shift, [&](const auto scale, const auto shift) HWY_ATTR {
-    WriteRun<kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
+    WriteRun<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
   });
 }
 
@@ -667,9 +730,13 @@ void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   if (end - begin == 1 && rows.dtype == SIMDNORM_F32) return NormalizeRow<kCentred>(rows, begin);
   const StreamFence fence(rows.streams);
   const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols);
+  // Worth it for results of 16 bits, and some rows.
+  const bool finite = rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) &&
+                      AllFinite(rows.shift, rows.cols);
+  const Parameters parameters = {rows.scale, rows.shift, finite};
   for (int64_t first = begin, next; first < end; first = next) {
     next = HWY_MIN(first + batch, end);
-    NormalizeRows<kCentred>(rows, first, next - first, HWY_MIN(batch, end - next) * rows.cols);
+    NormalizeRows<kCentred>(rows, parameters, first, next - first, HWY_MIN(batch, end - next) * rows.cols);
   }
 }
 
@@ -741,12 +808,10 @@ constexpr SequenceKernels kSequenceKernels = {
     SharedWrite<kCentred>};
 
 // What normalizes channels [first, first + count), count <= 16, by given statistics.
-HWY_INLINE void GivenCentres(const SequenceNorm& norm, int64_t first, int64_t count, ChannelCentre<float>* channels) {
-  float rstd[kItems];
-  for (int64_t i = 0; i < count; ++i) rstd[i] = GivenRstd(norm.variance[first + i], norm.epsilon);
-  for (int64_t i = 0; i < count; ++i) {
-    channels[i] = ChannelCentreOf<float>(norm, first + i, {norm.mean[first + i], 0, rstd[i]});
-  }
+HWY_INLINE void GivenFactors(const SequenceNorm& norm, int64_t first, int64_t count, ChannelFactors<float>& factors) {
+  for (int64_t i = 0; i < count; ++i) factors.rstd[i] = GivenRstd(norm.variance[first + i], norm.epsilon);
+  for (int64_t i = 0; i < count; ++i) factors.mean[i] = norm.mean[first + i], factors.low[i] = 0;
+  SetFactors(norm, first, count, factors);
 }
 
 // Planes [begin, end) of all samples, which are short, by given statistics. Channels are the outer loop.
@@ -758,18 +823,17 @@ HWY_NOINLINE inline void NormalizeShortPlanes(const SequenceNorm& norm, int64_t 
     int64_t sample = begin / num_channels;
     if (sample * num_channels + channel + count <= begin) ++sample;
     if (sample * num_channels + channel >= end) continue;
-    ChannelCentre<float> channels[kItems];
-    GivenCentres(norm, channel, count, channels);
+    ChannelFactors<float> factors;
+    GivenFactors(norm, channel, count, factors);
     for (int64_t samples; sample * num_channels + channel < end; sample += samples) {
       const int64_t plane = sample * num_channels + channel;
       if (begin <= plane && plane + count <= end) {
         samples = (end - (plane + count)) / num_channels + 1;  // all that have all of these planes in the range
-        WriteShortPlanes(norm, channel, count, sample, samples, channels);
+        WriteShortPlanes(norm, channel, count, sample, samples, factors);
       } else {
         samples = 1;
         const int64_t first = HWY_MAX(begin, plane), n = HWY_MIN(end, plane + count) - first;
-        WritePlanes(norm, first - sample * num_channels, sample, norm.x.stride, norm.y.stride, n, channels + (first - plane),
-                    1);
+        WritePlanes(norm, first - sample * num_channels, sample, norm.x.stride, norm.y.stride, n, factors, first - plane, 1);
       }
     }
   }
@@ -787,17 +851,18 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
     // Up to 16 channels of a sample.
     const int64_t first = (sample * norm.groups + channel) * chunks;
     const int64_t count = HWY_MIN(HWY_MIN(kItems, norm.groups - channel), (end - first + chunks - 1) / chunks);
-    ChannelCentre<float> channels[kItems];
-    GivenCentres(norm, channel, count, channels);
+    ChannelFactors<float> factors;
+    GivenFactors(norm, channel, count, factors);
     if (HWY_LIKELY(whole_planes)) {
-      WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, channels, 1);
+      WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, factors, 0, 1);
       unit += count;
     }
     for (int64_t i = 0; !whole_planes && i < count; ++i) {
       // As much of the plane at once as is in the range.
       const int64_t plane = first + i * chunks, next = HWY_MIN(end, plane + chunks), start = (unit - plane) * kChunkElements;
       const int64_t length = HWY_MIN((next - plane) * kChunkElements, norm.length) - start;
-      WriteSpan<float, true>(norm, channel + i, sample, start, length, channels[i].centre, nullptr, nullptr, 0);
+      WriteSpan<float, true>(norm, channel + i, sample, start, length, GivenCentre(factors.mean[i], factors.rstd[i]), nullptr,
+                             nullptr, 0);
       unit = next;
     }
     channel += count;

@@ -63,6 +63,13 @@ HWY_INLINE const float* ParameterSpan(const void* data, simdnorm_dtype dtype, fl
   return buffer;
 }
 
+// Parameters [element, element + n), each plus `offset`; or what they are if there are none.
+HWY_INLINE void LoadParameters(const void* data, simdnorm_dtype dtype, float offset, int64_t element, int64_t n, float absent,
+                               float* HWY_RESTRICT to) {
+  const float* from = ParameterSpan(data, dtype, 0, element, n, to);
+  for (int64_t i = 0; i < n; ++i) to[i] = from ? from[i] + offset : absent;
+}
+
 // One parameter, or what it is if there is none.
 HWY_INLINE float ParameterAt(const void* data, simdnorm_dtype dtype, float offset, int64_t element, float absent) {
   return data ? ScalarAt(data, dtype, element) + offset : absent;
