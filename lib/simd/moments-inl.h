@@ -438,7 +438,7 @@ template <int64_t kCount, class T>
 HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
                        int64_t first) {
   static_assert(kCount == 1 || kCount == kItems, "one by itself, or 16 from 0 on");
-  for (int64_t i = 0; i < kCount; ++i) norm.in_double[first + i] = false;
+  for (int64_t i = 0; i < items; ++i) norm.in_double[first + i] = false;
   bool any = false;
   const auto finish = [&](auto d) HWY_ATTR {
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
