@@ -9,10 +9,10 @@ namespace simdnorm {
 struct Executor;  // executor.h
 int64_t NumThreads(const Executor& executor);
 
-// From how many bytes on an output is better written past the caches, with streaming stores, by so many threads: what is in them
-// stays, and memory is not read only to be overwritten. Whoever reads a smaller output next still finds it in the last-level
-// cache, and loses more than the writer gains if it is not there. The machine is asked once; it is a matter of time, never of
-// bits.
+// From how many bytes on an output is better written past the caches, with streaming stores, by so many threads: what is in
+// them stays, and memory is not read only to be overwritten. Whoever reads a smaller output next still finds it in the
+// last-level cache, and loses more than the writer gains if it is not there. The machine is asked once; it is a matter of time,
+// never of bits.
 int64_t StreamingBytes(int64_t threads);
 
 // Below this nobody needs to be asked.

@@ -128,11 +128,13 @@ ReadyLayer BatchNormInference(const cases::ChannelsCase& shape, const Tensors& t
                               t.variance);
 }
 
-#if DNNL_VERSION_MAJOR >= 3
+#ifdef SIMDNORM_BENCH_ONEDNN_RMS_NORM
 ReadyLayer RMSNorm(const cases::RowsCase& shape, const Tensors& t, int) {
   return ReadyRows(shape, t, normalization_flags::rms_norm | normalization_flags::use_scale);
 }
+#endif
 
+#if DNNL_VERSION_MAJOR >= 3
 ReadyLayer GroupNorm(const cases::ChannelsCase& shape, const Tensors& t, int) {
   using Forward = dnnl::group_normalization_forward;
   const memory::desc x = XDesc(shape, t, Tag(shape));
@@ -174,8 +176,10 @@ std::vector<Peer> OneDnnPeers() {
   };
   blocked.batch_norm_training = BatchNormTraining<memory::format_tag::nChw16c>;
   blocked.batch_norm_inference = BatchNormInference<memory::format_tag::nChw16c>;
-#if DNNL_VERSION_MAJOR >= 3
+#ifdef SIMDNORM_BENCH_ONEDNN_RMS_NORM
   plain.rms_norm = RMSNorm;
+#endif
+#if DNNL_VERSION_MAJOR >= 3
   plain.group_norm = GroupNorm;
 #endif
   return {plain, blocked};

@@ -584,9 +584,9 @@ template <class D, class TX, class TY>
 HWY_NOINLINE void WriteRecurring(D d, const TX* x, TY* y, int64_t length, const TileFactors& factors, bool streams) {
   const auto mean = hn::Load(d, factors.mean), low = hn::Load(d, factors.low);
   const auto factor = hn::Load(d, factors.factor), shift = hn::Load(d, factors.shift);
-  WriteRun<false>(d, x, y, length, streams && ElementsToLine(y) == 0, [&](hn::Vec<D> v, int64_t /*i*/, auto /*lanes*/) HWY_ATTR {
-    return hn::MulAdd(SubByMulAdd(d, hn::Sub(v, mean), low), factor, shift);
-  });
+  WriteRun<false>(d, x, y, length, streams && ElementsToLine(y) == 0,
+                  [&](hn::Vec<D> v, int64_t /*i*/, auto /*lanes*/)
+                      HWY_ATTR { return hn::MulAdd(SubByMulAdd(d, hn::Sub(v, mean), low), factor, shift); });
 }
 
 // Factors of `rows` rows side by side, a power of two.

@@ -64,8 +64,8 @@ HWY_INLINE V CanonicalNaN(D d, V v) {
 template <class D>
 constexpr bool kIsFloat = sizeof(hn::TFromD<D>) == sizeof(float);
 
-// a - b as a multiply-add by 1, which rounds once as well: the same bits. AMD's processors have units of their own for additions
-// and for multiply-adds, and loops that mostly add are faster where the latter help out.
+// a - b as a multiply-add by 1, which rounds once as well: the same bits. AMD's processors have units of their own for
+// additions and for multiply-adds, and loops that mostly add are faster where the latter help out.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V SubByMulAdd(D d, V a, V b) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2

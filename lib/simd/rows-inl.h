@@ -463,8 +463,7 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
     const float* scale = parameters->scale ? parameters->scale + start : nullptr;
     const float* shift = parameters->shift ? parameters->shift + start : nullptr;
     WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), scale, shift, parameters->finite,
-                              norm.streams);
+      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), scale, shift, parameters->finite, norm.streams);
     });
   }
 }
@@ -699,8 +698,7 @@ HWY_INLINE void NormalizeRows(const PlainRows& rows, const Parameters& parameter
   if (!SettleRows<kCentred>(rows, first, count, any_in_double, normalizers)) return;
   Prefetch(x.From(count * rows.x_stride), then);
   void* y = static_cast<unsigned char*>(rows.y) + Bytes(rows.dtype, first * rows.y_stride);
-  WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, parameters,
-                      rows.streams);
+  WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, parameters, rows.streams);
 }
 
 // Row `row`, of f32: the same steps in one piece. Calls from one to the next would take longer than a short row's steps do.
@@ -731,8 +729,8 @@ void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const StreamFence fence(rows.streams);
   const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols);
   // Worth it for results of 16 bits, and some rows.
-  const bool finite = rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) &&
-                      AllFinite(rows.shift, rows.cols);
+  const bool finite =
+      rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) && AllFinite(rows.shift, rows.cols);
   const Parameters parameters = {rows.scale, rows.shift, finite};
   for (int64_t first = begin, next; first < end; first = next) {
     next = HWY_MIN(first + batch, end);
