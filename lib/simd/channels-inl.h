@@ -410,7 +410,7 @@ HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64
   const float *factor = factors.factor + first, *shift = factors.shift + first;
   x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
-    WriteRun<kNumbers>(d, x, y, end - first, streams, [=](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+    WriteRun<kNumbers>(d, x, y, end - first, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
       v = hn::Sub(v, hn::LoadU(d, mean + i));
       if constexpr (kLow) v = SubByMulAdd(d, v, hn::LoadU(d, low + i));
       return hn::MulAdd(v, hn::LoadU(d, factor + i), hn::LoadU(d, shift + i));
@@ -440,7 +440,7 @@ HWY_NOINLINE void WriteRowsByRow(const float* x, int64_t x_stride, float* y, int
   x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     const V scale = hn::Set(d, row_scale[row]), shift = hn::Set(d, row_shift[row]);
-    WriteRun<false>(d, x, y, end - first, false, [=](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+    WriteRun<false>(d, x, y, end - first, false, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
       const V rstd_v = hn::LoadU(d, rstd + i);
       if constexpr (kCentred) {
         v = hn::MulAdd(hn::Sub(v, hn::LoadU(d, mean + i)), rstd_v, hn::LoadU(d, offset + i));

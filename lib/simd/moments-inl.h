@@ -388,18 +388,22 @@ HWY_INLINE bool FitsFloat(double variance, float epsilon) {
 }
 
 // From moments about the pivots, of type T, to what normalizes: for as many items as d has lanes, of which `items` exist (the
-// others are worked on, and stored, as they are). -> which of them ask for double; see Finish.
+// others are 0 here, and what is stored for them means nothing). -> which of them ask for double; see Finish.
 template <class D, class T, class V = hn::Vec<D>>
 HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const double* moments_m2, const T* pivots,
                             size_t items, float epsilon, Normalizers& norm, int64_t first) {
   const FloatTag<D> df;
   const V zero = hn::Zero(d), epsilon_v = hn::Set(d, static_cast<double>(epsilon));
-  const V mean_of_d = hn::LoadU(d, moments_mean), m2 = hn::LoadU(d, moments_m2);
+  const auto load = [&](auto tag, const auto* from) HWY_ATTR {
+    if constexpr (hn::MaxLanes(tag) == 1) return hn::LoadU(tag, from);
+    return hn::MaskedLoad(hn::FirstN(tag, items), tag, from);
+  };
+  const V mean_of_d = load(d, moments_mean), m2 = load(d, moments_m2);
   V pivot;
   if constexpr (sizeof(T) == sizeof(double)) {
-    pivot = hn::LoadU(d, pivots);
+    pivot = load(d, pivots);
   } else {
-    pivot = hn::PromoteTo(d, hn::LoadU(df, pivots));
+    pivot = hn::PromoteTo(d, load(df, pivots));
   }
   // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
   const V not_finite = hn::Sub(mean_of_d, mean_of_d);  // else 0
