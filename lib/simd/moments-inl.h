@@ -395,8 +395,9 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   const FloatTag<D> df;
   const V zero = hn::Zero(d), epsilon_v = hn::Set(d, static_cast<double>(epsilon));
   const auto load = [&](auto tag, const auto* from) HWY_ATTR {
-    if constexpr (hn::MaxLanes(tag) == 1) return hn::LoadU(tag, from);
-    return hn::MaskedLoad(hn::FirstN(tag, items), tag, from);
+    const auto all = hn::LoadU(tag, from);
+    if constexpr (hn::MaxLanes(tag) == 1) return all;
+    return hn::IfThenElseZero(hn::FirstN(tag, items), all);
   };
   const V mean_of_d = load(d, moments_mean), m2 = load(d, moments_m2);
   V pivot;
