@@ -350,11 +350,10 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
 constexpr int64_t kWriteRows = 8;  // of a whole tile that are staged, or have parameters of their own, at a time
 
 // What becomes of a tile's channels, value by value: ((x - mean) - low) * factor + shift; or, where parameters are by row,
-// ((x - mean) * rstd + offset) * row_scale + row_shift. Lanes of a ragged strip that are no channels are worked on and not
-// stored: they are 0, so that they are not just anything.
+// ((x - mean) * factor + low) * row_scale + row_shift, with the normalizers' rstd and offset in the two. Lanes of a ragged
+// strip that are no channels are worked on and not stored: they are 0, so that they are not just anything.
 struct TileFactors {
   alignas(64) float mean[kTile], low[kTile], factor[kTile], scale[kTile], shift[kTile];
-  alignas(64) float rstd[kTile], offset[kTile];
   float row_scale[kWriteRows], row_shift[kWriteRows];  // of some rows
   bool any_low, all_plain;                             // FactorKinds of all
   bool mixed[kTileStrips], any_mixed;                  // strips where channels are in double or split
@@ -378,8 +377,8 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
     factors.mixed[s] = AnyInDouble(strip, valid);
     memcpy(factors.mean + first, strip.mean_high, sizeof(strip.mean_high));
     if (by_row) {
-      memcpy(factors.rstd + first, strip.rstd, sizeof(strip.rstd));
-      memcpy(factors.offset + first, strip.offset, sizeof(strip.offset));
+      memcpy(factors.factor + first, strip.rstd, sizeof(strip.rstd));
+      memcpy(factors.low + first, strip.offset, sizeof(strip.offset));
     } else {
       float* HWY_RESTRICT low = factors.low + first;
       // A given mean may be Inf, and has no low part.
@@ -395,7 +394,7 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
     factors.any_mixed |= factors.mixed[s];
   }
   for (int64_t c = tile.count; c < tile.Strips() * kItems; ++c) {
-    factors.mean[c] = factors.low[c] = factors.factor[c] = factors.shift[c] = factors.rstd[c] = factors.offset[c] = 0;
+    factors.mean[c] = factors.low[c] = factors.factor[c] = factors.shift[c] = 0;
   }
 }
 
@@ -436,7 +435,7 @@ HWY_NOINLINE void WriteRowsByRow(const float* x, int64_t x_stride, float* y, int
                                  int64_t end, const TileFactors& factors, const float* row_scale, const float* row_shift) {
   const StripTag<float> d;
   using V = hn::Vec<decltype(d)>;
-  const float *mean = factors.mean + first, *rstd = factors.rstd + first, *offset = factors.offset + first;
+  const float *mean = factors.mean + first, *rstd = factors.factor + first, *offset = factors.low + first;
   x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     const V scale = hn::Set(d, row_scale[row]), shift = hn::Set(d, row_shift[row]);
