@@ -382,9 +382,7 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
     } else {
       float* HWY_RESTRICT low = factors.low + first;
       // A given mean may be Inf, and has no low part.
-      for (int64_t i = 0; i < valid; ++i) {
-        low[i] = norm.mean ? 0 : static_cast<float>(strip.mean[i] - static_cast<double>(strip.mean_high[i]));
-      }
+      for (int64_t i = 0; i < valid; ++i) low[i] = norm.mean ? 0 : LowPartOfMean(strip, i);
       const FactorKinds kinds = MakeFactors(valid, strip.mean_high, low, strip.rstd_double, factors.scale + first,
                                             factors.shift + first, factors.factor + first);
       factors.any_low |= kinds.any_low;
@@ -410,9 +408,9 @@ HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64
   x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     WriteRun<kNumbers>(d, x, y, end - first, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
-      v = hn::Sub(v, hn::LoadU(d, mean + i));
-      if constexpr (kLow) v = SubByMulAdd(d, v, hn::LoadU(d, low + i));
-      return hn::MulAdd(v, hn::LoadU(d, factor + i), hn::LoadU(d, shift + i));
+      const V mean_v = hn::LoadU(d, mean + i), factor_v = hn::LoadU(d, factor + i), shift_v = hn::LoadU(d, shift + i);
+      if constexpr (kLow) return NormalizeChannels(d, v, mean_v, hn::LoadU(d, low + i), factor_v, shift_v);
+      return NormalizeChannels(d, v, mean_v, factor_v, shift_v);
     });
   }
 }
@@ -585,7 +583,7 @@ HWY_NOINLINE void WriteRecurring(D d, const TX* x, TY* y, int64_t length, const 
   const auto factor = hn::Load(d, factors.factor), shift = hn::Load(d, factors.shift);
   WriteRun<false>(d, x, y, length, streams && ElementsToLine(y) == 0,
                   [&](hn::Vec<D> v, int64_t /*i*/, auto /*lanes*/)
-                      HWY_ATTR { return hn::MulAdd(SubByMulAdd(d, hn::Sub(v, mean), low), factor, shift); });
+                      HWY_ATTR { return NormalizeChannels(d, v, mean, low, factor, shift); });
 }
 
 // Factors of `rows` rows side by side, a power of two.

@@ -185,9 +185,7 @@ HWY_INLINE void SetFactors(const SequenceNorm& norm, int64_t channel, int64_t co
 template <class T>
 HWY_INLINE void FactorsOf(const SequenceNorm& norm, int64_t channel, int64_t count, const Centre<T>& centre,
                           ChannelFactors<T>& factors) {
-  for (int64_t i = 0; i < count; ++i) {
-    factors.mean[i] = centre.mean, factors.low[i] = centre.low, factors.rstd[i] = centre.rstd_in_double;
-  }
+  for (int64_t i = 0; i < count; ++i) factors.SetCentre(i, centre);
   SetFactors(norm, channel, count, factors);
 }
 
@@ -257,9 +255,9 @@ class SpelledChannels {
     const StripTag<float> d;
     using V = hn::Vec<decltype(d)>;
     WriteRun<false>(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
-      v = hn::Sub(v, hn::LoadU(d, mean_ + i));
-      if constexpr (kLow) v = SubByMulAdd(d, v, hn::LoadU(d, low_ + i));
-      return hn::MulAdd(v, hn::LoadU(d, factor_ + i), hn::LoadU(d, shift_ + i));
+      const V mean = hn::LoadU(d, mean_ + i), factor = hn::LoadU(d, factor_ + i), shift = hn::LoadU(d, shift_ + i);
+      if constexpr (kLow) return NormalizeChannels(d, v, mean, hn::LoadU(d, low_ + i), factor, shift);
+      return NormalizeChannels(d, v, mean, factor, shift);
     });
   }
 
@@ -317,8 +315,7 @@ HWY_INLINE void WriteSpelled(D d, const TX* x, TY* y, int64_t n, const Centre<fl
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), low = hn::Set(d, centre.low);
   WriteRun<false>(d, x, y, n, streams, [&](V v, int64_t i, auto lanes) HWY_ATTR {
-    v = SubByMulAdd(d, hn::Sub(v, mean), low);
-    return hn::MulAdd(v, LoadLanes(d, factor + i, lanes), LoadLanes(d, shift + i, lanes));
+    return NormalizeChannels(d, v, mean, low, LoadLanes(d, factor + i, lanes), LoadLanes(d, shift + i, lanes));
   });
 }
 
@@ -659,10 +656,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     }
     if (kCentred && short_planes && !any_in_double) {
       ChannelFactors<float> factors;
-      for (int64_t i = 0; i < count; ++i) {
-        const Centre<float> centre = CentreOf(normalizers, i, 0.0f);
-        factors.mean[i] = centre.mean, factors.low[i] = centre.low, factors.rstd[i] = centre.rstd_in_double;
-      }
+      for (int64_t i = 0; i < count; ++i) factors.SetCentre(i, CentreOf(normalizers, i, 0.0f));
       SetFactors(norm, first, count, factors);
       WriteShortPlanes(norm, first, count, 0, norm.planes, factors);
       continue;
