@@ -44,7 +44,7 @@ SequenceNorm PlanesOf(const Executor& executor, const Args& args, int64_t channe
   norm.channels_per_group = channels_per_group;
   norm.spatial = args.spatial;
   norm.Classify();
-  norm.ChooseStores(of_each_sample ? args.batch * norm.groups : args.channels, executor);
+  norm.ChooseByCache(of_each_sample ? args.batch * norm.groups : args.channels, executor);
   return norm;
 }
 

@@ -191,13 +191,14 @@ struct SequenceNorm {
     return planes_are_samples ? sequence : sequence % groups * channels_per_group + plane + start / spatial;
   }
 
-  // What the fields above amount to; Classify sets it, and ChooseStores the last.
+  // What the fields above amount to; Classify sets it, and ChooseByCache the last two.
   bool x_is_h;           // there is nothing to add to x
   bool y_is_write_only;  // nothing is read, after results are known, of what may lie where y does; and nothing left out there
   bool bare;             // nothing happens between the normalization and y
   bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
   bool channel_by_channel;  // each channel's run has one scale and shift; else, where runs are short, each position has
   bool streams;             // y is written past the caches
+  bool overflows;           // the caches do not hold inputs and outputs
   void Classify() {
     x_is_h = !residual_before && !bias && !round_h;
     y_is_write_only = (!residual || residual_before) && !gate && validity.All();
@@ -205,9 +206,11 @@ struct SequenceNorm {
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
   }
-  void ChooseStores(int64_t sequences, const Executor& executor) {
-    streams = bare && y_is_write_only && y.data != x.data && y.data != residual.data &&
-              WritesPastCaches(Bytes(y.dtype, sequences * Elements()), executor);
+  void ChooseByCache(int64_t sequences, const Executor& executor) {
+    const int64_t elements = sequences * Elements();
+    const auto bytes = [=](const auto& tensor) { return tensor ? Bytes(tensor.dtype, elements) : 0; };
+    streams = bare && y_is_write_only && y.data != x.data && y.data != residual.data && WritesPastCaches(bytes(y), executor);
+    overflows = OverflowsCaches(bytes(x) + bytes(residual) + bytes(gate) + bytes(h) + bytes(y));
   }
 
   // Whether sequences that fit a stage are better added up where h goes, and normalized from there: if that costs no digits,
@@ -245,7 +248,8 @@ struct PlainRows {
   float* rstd;         // null: not wanted
   simdnorm_dtype dtype;
   float epsilon;
-  bool streams;  // y is written past the caches
+  bool streams;    // y is written past the caches
+  bool overflows;  // the caches do not hold x and y
 
   SequenceNorm AsSequences() const {
     SequenceNorm norm = {};
@@ -260,6 +264,7 @@ struct PlainRows {
     norm.outputs.rstd = rstd;
     norm.Classify();
     norm.streams = streams;
+    norm.overflows = overflows;
     return norm;
   }
 };

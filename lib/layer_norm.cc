@@ -48,7 +48,7 @@ SequenceNorm RowNorm(const Executor& executor, const Args& args, const void* shi
   norm.rows_per_sequence = args.rows_per_sequence;
   norm.row_padding = args.padding;
   norm.Classify();
-  norm.ChooseStores(args.rows * args.inner, executor);
+  norm.ChooseByCache(args.rows * args.inner, executor);
   return norm;
 }
 

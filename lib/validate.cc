@@ -681,6 +681,7 @@ bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRo
     if (!AreApart(rstd, x) || !AreApart(rstd, y) || !AreApart(rstd, scale) || !AreApart(rstd, shift_extent)) return false;
   }
   if (!FindTarget(target, &options->target_index)) return false;
+  const int64_t bytes = count * cols * static_cast<int64_t>(size);
   *rows = {given->x,
            given->y,
            count,
@@ -693,7 +694,8 @@ bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRo
            given->rstd,
            dtype,
            given->epsilon,
-           !in_place && WritesPastCaches(count * cols * static_cast<int64_t>(size), options->executor)};
+           !in_place && WritesPastCaches(bytes, options->executor),
+           OverflowsCaches(2 * bytes)};
   return true;
 }
 

@@ -87,9 +87,10 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
                                   nullptr,
                                   dtype,
                                   1e-5f,
+                                  false,
                                   false};
           PlainRows streamed = rows;
-          streamed.streams = true;
+          streamed.streams = streamed.overflows = true;
           for (const int64_t place : {0, 1, 5}) {
             CAPTURE(std::string(target));
             CAPTURE(dtype);
@@ -113,7 +114,7 @@ std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, 
   norm.y.data = outputs.data() + line;
   if (norm.residual_before) norm.h.data = outputs.data() + line + size;
   norm.Classify();
-  norm.streams = streams;
+  norm.streams = norm.overflows = streams;
   if (norm.mean) {
     RunGivenSequences(options, norm);
   } else {

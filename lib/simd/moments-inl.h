@@ -341,17 +341,50 @@ HWY_INLINE void MergeHalves(int64_t length, size_t& num_items, T* HWY_RESTRICT m
 #endif
 }
 
+#if HWY_TARGET != HWY_SCALAR && !HWY_HAVE_SCALABLE
+// Merges the lanes of a vector, from which those of a run before have been merged into these, in registers.
+template <bool kCentred, class D, class V = hn::Vec<D>>
+HWY_INLINE void MergeVector(D d, int64_t length, V mean, V m2, double& mean_of_run, double& m2_of_run) {
+  constexpr size_t kHalf = hn::MaxLanes(d) / 2;
+  if constexpr (kHalf == 0) {
+    mean_of_run = static_cast<double>(hn::GetLane(mean)), m2_of_run = static_cast<double>(hn::GetLane(m2));
+  } else {
+    const hn::Half<D> half;
+    auto mean_a = hn::LowerHalf(half, mean), m2_a = hn::LowerHalf(half, m2);
+    auto weight = hn::Zero(half), weight_m2 = weight;
+    if constexpr (kCentred) LaneWeights<kHalf>(half, length, 0, weight, weight_m2);
+    MergeLane<kCentred>(half, weight, weight_m2, hn::UpperHalf(half, mean), hn::UpperHalf(half, m2), mean_a, m2_a);
+    MergeVector<kCentred>(half, length, mean_a, m2_a, mean_of_run, m2_of_run);
+  }
+}
+#endif
+
 // Merges the lanes of items, runs of `length` elements each: `moments` has room for their number and becomes theirs. Steps are
-// taken for all items in turn: those of one wait for each other.
+// taken for all items in turn: those of one wait for each other. But one by itself is sooner done in registers; and so are mean
+// squares, whose steps are single additions.
 template <bool kCentred, class T, int64_t kCount, int64_t kMoments>
 HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T, kCount>& runs, int64_t num_items, MomentsOf<kMoments>& moments) {
+  moments.count = static_cast<double>(length);
+#if HWY_TARGET != HWY_SCALAR && !HWY_HAVE_SCALABLE
+  if (!kCentred || num_items == 1) {
+    const StripTag<T> d;
+    T *mean = runs.mean, *m2 = runs.m2;
+    for (int64_t i = 0; i < num_items; ++i, mean += kStrip, m2 += kStrip) {
+      size_t one = 1;
+      if constexpr (hn::MaxLanes(d) <= 8) MergeHalves<kCentred, 8>(length, one, mean, m2);
+      if constexpr (hn::MaxLanes(d) <= 4) MergeHalves<kCentred, 4>(length, one, mean, m2);
+      if constexpr (hn::MaxLanes(d) <= 2) MergeHalves<kCentred, 2>(length, one, mean, m2);
+      MergeVector<kCentred>(d, length, hn::Load(d, mean), hn::Load(d, m2), moments.mean[i], moments.m2[i]);
+    }
+    return;
+  }
+#endif
   size_t vectors = static_cast<size_t>(num_items);
   MergeHalves<kCentred, 8>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 4>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 2>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 1>(length, vectors, runs.mean, runs.m2);
   if (num_items > 1) InOrder(static_cast<size_t>(num_items), runs.mean), InOrder(static_cast<size_t>(num_items), runs.m2);
-  moments.count = static_cast<double>(length);
   for (int64_t i = 0; i < num_items; ++i) {
     moments.mean[i] = static_cast<double>(runs.mean[i]);
     moments.m2[i] = static_cast<double>(runs.m2[i]);

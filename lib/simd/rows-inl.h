@@ -542,15 +542,6 @@ HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_st
 
 // ---- Kernels.
 
-// Asks for the first bytes of `elements` elements that come next, before what is there is written: the processor's own
-// prefetching stops where a page of memory ends, and memory would be idle while writes and the next moments take turns.
-// Measured: 2 KiB are best; 4 KiB are as good for short rows, 16 KiB push out what is being written.
-HWY_INLINE void Prefetch(const Span& x, int64_t elements) {
-  constexpr int64_t kMost = 2048;
-  const auto* bytes = static_cast<const unsigned char*>(x.data);
-  for (int64_t i = 0, n = HWY_MIN(kMost, Bytes(x.dtype, elements)); i < n; i += 64) hwy::Prefetch(bytes + i);
-}
-
 // How many of the sequences [first, end) are padding, up to the first that is not.
 HWY_INLINE int64_t PaddedFrom(const SequenceNorm& norm, int64_t first, int64_t end) {
   if (HWY_LIKELY(!norm.row_lengths)) return 0;
@@ -583,10 +574,12 @@ HWY_INLINE int64_t Neighbours(const SequenceNorm& norm, int64_t first, int64_t m
 }
 
 // How many neighbouring sequences of `elements` elements to take at a time: they should stay in L1 between their moments and
-// their writes. Measured on a 48 KiB L1: 16 KiB are best for f32, 32 KiB for 16 bits, and half of that where there is something
-// to add up first.
-HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements, bool added = false) {
-  const int64_t most = (dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements) / (added ? 2 : 1);
+// their writes. Measured on L1s of 32 and 48 KiB: 16 KiB are best for f32, 32 KiB for 16 bits, and half of that where there is
+// something to add up first. But with memory behind 4 KiB are, if sequences are no longer than that: a processor can have as
+// many stores wait for memory, and reads what comes next meanwhile. (Asking for that beforehand gains nothing on top.)
+HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements, bool overflows, bool added = false) {
+  int64_t most = (dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements) / (added ? 2 : 1);
+  if (overflows && Bytes(dtype, elements) <= 4096) most = 4096 / static_cast<int64_t>(ElementSize(dtype));
   return elements * kItems <= most ? kItems : HWY_MAX(1, most / elements);
 }
 
@@ -606,7 +599,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
   const bool short_planes = short_enough && HasShortPlanes(norm);
   const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
-  int64_t batch = short_enough ? SequencesAtOnce(read, elements, through_h) : 1;
+  int64_t batch = short_enough ? SequencesAtOnce(read, elements, norm.overflows, through_h) : 1;
   // Channels by 16 are written by whole cache lines, which is worth more than L1.
   if (short_planes && elements * kItems <= 2 * kStageElements) batch = kItems;
 
@@ -643,11 +636,6 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
       }
     }
     SaveStatistics(norm.outputs, first, count, values, normalizers);
-    const int64_t next = first + count, then = HWY_MIN(batch, end - next) * elements;
-    if (short_enough && norm.planes == 1 && then > 0) {
-      Prefetch({given.x.At(given.Offset(given.x, next, 0)), given.x.dtype}, then);
-      if (given.residual) Prefetch({given.residual.At(given.Offset(given.residual, next, 0)), given.residual.dtype}, then);
-    }
     const Parameters* of_first = parameters.Of(first);
     if (HWY_LIKELY(runs_of_plain && short_enough && of_first && !any_in_double)) {
       WriteRuns<kCentred>(view.base, view.stride, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.stride, norm.y.dtype,
@@ -683,14 +671,13 @@ HWY_INLINE bool SettleRows(const PlainRows& rows, int64_t first, int64_t count, 
 }
 
 // Normalizes `count` <= 16 rows from `first` on, which stay in L1 between their moments and their writes, with the rows'
-// parameters. `then`: how many elements of x are to come.
+// parameters.
 template <bool kCentred>
-HWY_INLINE void NormalizeRows(const PlainRows& rows, const Parameters& parameters, int64_t first, int64_t count, int64_t then) {
+HWY_INLINE void NormalizeRows(const PlainRows& rows, const Parameters& parameters, int64_t first, int64_t count) {
   Normalizers normalizers;
   const Span x = Span{rows.x, rows.dtype}.From(first * rows.x_stride);
   const bool any_in_double = NormalizersOfRuns<kCentred>(x, rows.x_stride, rows.cols, count, rows.epsilon, normalizers);
   if (!SettleRows<kCentred>(rows, first, count, any_in_double, normalizers)) return;
-  Prefetch(x.From(count * rows.x_stride), then);
   void* y = static_cast<unsigned char*>(rows.y) + Bytes(rows.dtype, first * rows.y_stride);
   WriteRuns<kCentred>(x, rows.x_stride, y, rows.y_stride, rows.dtype, rows.cols, count, normalizers, parameters, rows.streams);
 }
@@ -721,14 +708,14 @@ void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const PlainRows& rows = *static_cast<const PlainRows*>(args);
   if (end - begin == 1 && rows.dtype == SIMDNORM_F32) return NormalizeRow<kCentred>(rows, begin);
   const StreamFence fence(rows.streams);
-  const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols);
+  const int64_t batch = SequencesAtOnce(rows.dtype, rows.cols, rows.overflows);
   // Worth it for results of 16 bits, and some rows.
   const bool finite =
       rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) && AllFinite(rows.shift, rows.cols);
   const Parameters parameters = {rows.scale, rows.shift, finite};
   for (int64_t first = begin, next; first < end; first = next) {
     next = HWY_MIN(first + batch, end);
-    NormalizeRows<kCentred>(rows, parameters, first, next - first, HWY_MIN(batch, end - next) * rows.cols);
+    NormalizeRows<kCentred>(rows, parameters, first, next - first);
   }
 }
 
