@@ -67,7 +67,9 @@ ChannelNorm RowsOf(const Executor& executor, const Args& args, int64_t block, bo
   norm.total_channels = args.channels;
   norm.channels_per_group = 1;
   norm.first_channel_stride = norm.first_statistic_stride = of_each_sample ? 0 : width;
-  norm.streams = args.y != args.x && WritesPastCaches(Bytes(args.y_dtype, args.batch * sample), executor);
+  const auto bytes = [&](const auto& tensor) { return tensor ? Bytes(tensor.dtype, args.batch * sample) : 0; };
+  norm.streams = args.y != args.x && WritesPastCaches(bytes(norm.y), executor);
+  norm.overflows = OverflowsCaches(bytes(norm.x) + bytes(norm.residual) + bytes(norm.y));
   return norm;
 }
 

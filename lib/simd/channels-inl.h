@@ -181,6 +181,14 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
   add(std::false_type(), d);
 }
 
+// Asks for rows [first, first + count) of `row_bytes` bytes.
+HWY_INLINE void PrefetchRows(const RowValues& x, int64_t row_bytes, int64_t first, int64_t count) {
+  for (int64_t row = first; row < first + count; ++row) {
+    const auto* bytes = static_cast<const unsigned char*>(x.first.From(row * x.stride).data);
+    for (int64_t i = 0; i < row_bytes; i += kLineBytes) hwy::Prefetch(bytes + i);
+  }
+}
+
 // Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments). Not
 // inline: a large frame.
 template <class T, bool kCentred, class Emit>
@@ -189,7 +197,11 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   // Few rows at a time, for all strips, so that memory is read in its order; but a page of it. Or as many as fit the stage.
   constexpr int64_t kRows = static_cast<int64_t>(kBlock), kTileStage = kRows * kTile, kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype) || !norm.validity.All() || norm.samples != 1;
-  const int64_t fit = staged ? kTileStage / tile.count : HWY_MAX(2 * kRows, kPage / Bytes(norm.x.dtype, tile.count));
+  // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
+  // asked for beforehand. Measured: rows of 256 bytes take 0.6 of the time then, of 512 bytes 0.7, of 128 or 1024 as long.
+  const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
+  const bool asks_ahead = norm.overflows && !staged && row_bytes > 2 * kLineBytes && row_bytes * kRows <= kPage;
+  const int64_t fit = staged ? kTileStage / tile.count : HWY_MAX(asks_ahead ? kRows : 2 * kRows, kPage / row_bytes);
   const int64_t block = HWY_MIN(kChunkRows, fit / kRows * kRows);
   const Grouping grouping = norm.Chunks(count);
   alignas(64) float stage[kTileStage];
@@ -203,6 +215,7 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
       for (int64_t row = 0; row < rows; row += block) {
         const int64_t n = HWY_MIN(block, rows - row);
         const RowValues x = SourceRows<T>(norm, tile, cursor, n, stage);
+        if (asks_ahead) PrefetchRows(x, row_bytes, n, HWY_MIN(n, count - chunk * kChunkRows - row - n));
         if constexpr (sizeof(T) == sizeof(double)) {
           AddRows<kCentred>(static_cast<const float*>(x.first.data), x.stride, tile, row, n, pivots, lanes);
         } else {
@@ -552,8 +565,7 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
 
 // Whether rows from p on all begin with a cache line, as streaming stores want it.
 HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
-  constexpr uintptr_t kLine = 64;
-  return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLine == 0;
+  return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLineBytes == 0;
 }
 
 // Where a tile's channels are all that a row has, rows lie side by side.

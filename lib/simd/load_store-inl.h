@@ -31,6 +31,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Lanes of the arithmetic's model: a strip is 16 lanes on every target, in as many vectors as that takes.
 constexpr size_t kStrip = 16;
 
+constexpr int64_t kLineBytes = 64;  // of a cache
+
 // The vectors that make up a strip of T.
 template <class T>
 using StripTag = hn::CappedTag<T, kStrip>;
@@ -226,8 +228,8 @@ HWY_INLINE void StoreElements(hn::Vec<D> v, D d, Element* p) {
 // Elements from p on until a cache line begins, as streaming stores want it.
 template <class Element>
 HWY_INLINE int64_t ElementsToLine(const Element* p) {
-  constexpr uintptr_t kLine = 64;
-  return static_cast<int64_t>((kLine - reinterpret_cast<uintptr_t>(p) % kLine) % kLine / sizeof(Element));
+  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % kLineBytes);
+  return (kLineBytes - beyond) % kLineBytes / static_cast<int64_t>(sizeof(Element));
 }
 
 // Whether loops are there twice, with plain and with streaming stores. Where not, it is for the size of the code, or not
