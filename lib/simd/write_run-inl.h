@@ -190,13 +190,23 @@ HWY_NOINLINE inline bool AllFinite(const float* parameters, int64_t n) {
   return hn::AllFalse(d, hn::IsNaN(sum));
 }
 
+// Whether runs of `length` elements, `stride` apart, are worth writing past the caches: they are long, or whole cache lines.
+// Lines that are written in part are waited for, otherwise: measured, rows of 392 bytes take up to 2.9 times as long as through
+// the caches, of 2000 bytes 1.4 times, of 4000 bytes 0.6 to 0.9.
+template <class TY>
+HWY_INLINE bool StreamsWell(const TY* y, int64_t stride, int64_t length) {
+  constexpr int64_t kLong = 3072, kSize = static_cast<int64_t>(sizeof(TY));
+  return length * kSize >= kLong || (ElementsToLine(y) == 0 && (stride | length) * kSize % kLineBytes == 0);
+}
+
 // WriteRun for `count` runs, x_stride and y_stride elements apart, with parameters for each element; null: none. With `numbers`
 // these are finite and the centres those of the runs themselves: a run with a finite one is of numbers, which become numbers (a
 // mean square is Inf, and rstd 0, if one of them is).
 template <bool kCentred, class D, class TX, class TY>
 HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
                                 const Centres<hn::TFromD<D>> centres, const float* scale, const float* shift, bool numbers,
-                                bool streams) {
+                                bool may_stream) {
+  const bool streams = may_stream && StreamsWell(y, y_stride, length);
   WithParameters(scale, shift, [=](const auto scale_of, const auto shift_of) HWY_ATTR {
     // What is captured lies in memory, where a compiler has to look again after every store to y.
     const TX* from = x;
@@ -283,8 +293,9 @@ struct ChannelFactors {
 // by statistics of its own, which are finite only if all of x are numbers that their arithmetic in f32 does not make Inf of.
 template <class D, class TX, class TY, class T = hn::TFromD<D>>
 HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t length, int64_t count,
-                                const ChannelFactors<T>& factors, int64_t first, int64_t next, bool own, bool streams) {
+                                const ChannelFactors<T>& factors, int64_t first, int64_t next, bool own, bool may_stream) {
   using V = hn::Vec<D>;
+  const bool streams = may_stream && StreamsWell(y, y_stride, length);
   const bool numbers = own && factors.kinds.all_plain, any_split = sizeof(T) == sizeof(double) || factors.kinds.any_split;
   for (int64_t i = 0, c = first; i < count; ++i, c += next, x += x_stride, y += y_stride) {
     const V mean = hn::Set(d, factors.mean[c]), low = hn::Set(d, factors.low[c]);
