@@ -160,6 +160,7 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
   int64_t chunk = 0;
   ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
     RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, of_chunk);
+    if (grouping.group_size == 1) return MergeMoments(total, of_chunk, count);
     MergeMoments(group, of_chunk, count);
     if (grouping.EndsGroup(++chunk)) {
       MergeMoments(total, group, count);
