@@ -594,11 +594,11 @@ HWY_INLINE int64_t Neighbours(const SequenceNorm& norm, int64_t first, int64_t m
 }
 
 // How many neighbouring sequences of `elements` elements to take at a time: they should stay in L1 between their moments and
-// their writes. Measured on L1s of 32 and 48 KiB: 16 KiB are best for f32, 32 KiB for 16 bits, and half of that where there is
-// something to add up first. But with memory behind 4 KiB are, if sequences are no longer than that: a processor can have as
-// many stores wait for memory, and reads what comes next meanwhile. (Asking for that beforehand gains nothing on top.)
-HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements, bool overflows, bool added = false) {
-  int64_t most = (dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements) / (added ? 2 : 1);
+// their writes. Measured on L1s of 32 and 48 KiB: 16 KiB are best for f32, 32 KiB for 16 bits. But with memory behind 4 KiB
+// are, if sequences are no longer than that: a processor can have as many stores wait for memory, and reads what comes next
+// meanwhile. (Asking for that beforehand gains nothing on top.)
+HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements, bool overflows) {
+  int64_t most = dtype == SIMDNORM_F32 ? kStageElements : 4 * kStageElements;
   if (overflows && Bytes(dtype, elements) <= 4096) most = 4096 / static_cast<int64_t>(ElementSize(dtype));
   return elements * kItems <= most ? kItems : HWY_MAX(1, most / elements);
 }
@@ -620,7 +620,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const bool by_sample = whole && GoesBySample(norm);
   const bool together = short_enough || by_sample || runs_of_plain;
   const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
-  int64_t batch = short_enough ? SequencesAtOnce(read, elements, norm.overflows, through_h) : 1;
+  int64_t batch = short_enough ? SequencesAtOnce(read, elements, norm.overflows) : 1;
   if (runs_of_plain && GoesByPiece(elements, norm.scale, norm.shift, norm.streams)) batch = HWY_MAX(2, batch);
   if (by_sample) batch = kItems;
 
