@@ -58,8 +58,8 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
   for (std::vector<float>* v : {&x, &scale, &shift}) {
     for (float& value : *v) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
   }
-  x[5] = kInf;              // a row of NaN
-  x[4096 * 3 + 1] = 1e30f;  // a row in double, for most widths
+  x[5] = kInf;                                                            // a row of NaN
+  for (const size_t i : {631 * 2, 631 * 18, 4096 * 3 + 1}) x[i] = 1e30f;  // rows in double, for most widths
   ForEachTarget([&](const char* target) {
     const CallOptions options = OptionsFor(target);
     for (const simdnorm_dtype dtype : kFloatDtypes) {
@@ -71,7 +71,7 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
         }
         data = narrow.data();
       }
-      for (const int64_t cols : {1, 7, 16, 33, 64, 129, 777, 4096}) {
+      for (const int64_t cols : {1, 7, 16, 33, 64, 129, 631, 777, 4095, 4096}) {
         const int64_t gap = cols % 3;
         for (const Statistics statistics : {Statistics::kMeanAndVariance, Statistics::kMeanSquare}) {
           const bool centred = statistics == Statistics::kMeanAndVariance;
@@ -141,7 +141,7 @@ TEST_CASE("sequences: the same bits past the caches or not") {
     CAPTURE(cols);
     for (const int64_t stride : {cols, (cols + 15) / 16 * 16, cols + 1}) {
       PlainRows rows = {x.data(),     nullptr, 13,      cols,         cols,  stride, scale.data(),
-                        shift.data(), nullptr, nullptr, SIMDNORM_F32, 1e-5f, false};
+                        shift.data(), nullptr, nullptr, SIMDNORM_F32, 1e-5f, false,  false};
       simdnorm::SequenceNorm norm = rows.AsSequences();
       check(norm, rows.rows, rows.rows * stride);
       norm.residual = {residual.data(), SIMDNORM_F32, cols, 0, 0};
