@@ -724,22 +724,23 @@ HWY_INLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   });
 }
 
-// Layer norm has arithmetic enough, and a vector that holds a strip registers enough, to write a row while the next one's
-// moments are gathered, block by block.
-template <bool kCentred>
-constexpr bool kCanGoInTurn = kCentred && !HWY_HAVE_SCALABLE && hn::MaxLanes(StripTag<float>()) == kStrip;
+// A vector that holds a strip has registers enough to write a row while the next one's moments are gathered, block by block.
+constexpr bool kCanGoInTurn = !HWY_HAVE_SCALABLE && hn::MaxLanes(StripTag<float>()) == kStrip;
 
 // Whether that is better than rows in batches. Shorter rows are too few blocks, longer ones leave L1 before their turn comes.
-// Measured (Zen 4): rows of 768 and 1024 take 0.9 and 0.84 of the time, up to a quarter more than the caches are said to hold.
+// Measured (Zen 4): rows of 768 and 1024 take 0.9 and 0.84 of the time, up to a quarter more than the caches are said to hold;
+// rows of 16 bits would take 1.1 of it.
+template <bool kCentred>
 HWY_INLINE bool GoesInTurn(const PlainRows& rows) {
   const int64_t bytes = 2 * Bytes(rows.dtype, rows.rows * rows.cols);
-  return rows.dtype == SIMDNORM_F32 && rows.scale && rows.shift && !rows.streams && !OverflowsCaches(bytes - bytes / 5) &&
-         rows.cols >= 512 && rows.cols <= 2048;
+  return rows.dtype == SIMDNORM_F32 && rows.scale && (rows.shift != nullptr) == kCentred && !rows.streams &&
+         !OverflowsCaches(bytes - bytes / 5) && rows.cols >= (kCentred ? 512 : 384) && rows.cols <= 2048;
 }
 
 // Normalizes a row while the lanes' moments of the next are gathered.
-HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Centre<float>& centre, const float* scale,
-                               const float* shift, const float* HWY_RESTRICT next, float pivot_of_next,
+template <bool kCentred, class Scale, class Shift>
+HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Centre<float>& centre, const Scale scale,
+                               const Shift shift, const float* HWY_RESTRICT next, float pivot_of_next,
                                LaneMoments<float>& lanes) {
   const StripTag<float> d;
   using V = hn::Vec<decltype(d)>;
@@ -751,20 +752,23 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
   const auto add_block = [&](auto strips_tag) HWY_ATTR {
     constexpr size_t kStrips = decltype(strips_tag)::value;
     size_t i = seen * kStrip;
-    const auto load = [&](size_t s) HWY_ATTR { return SubByMulAdd(d, hn::LoadU(d, next + i + s * kStrip), pivot); };
+    const auto load = [&](size_t s) HWY_ATTR {
+      const V v = hn::LoadU(d, next + i + s * kStrip);
+      return kCentred ? SubByMulAdd(d, v, pivot) : v;
+    };
     V block_mean, block_m2;
-    BlockMoments<true, kStrips>(d, load, block_mean, block_m2);
+    BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
     if (seen == 0) {
       next_mean = block_mean, next_m2 = block_m2;
     } else {
       const auto& weights = kMergeWeights<float, kStrips>.at[seen / kStrips];
       const V weight = hn::Set(d, weights.weight), weight_m2 = hn::Set(d, weights.weight_m2);
-      MergeLane<true>(d, weight, weight_m2, block_mean, block_m2, next_mean, next_m2);
+      MergeLane<kCentred>(d, weight, weight_m2, block_mean, block_m2, next_mean, next_m2);
     }
     seen += kStrips;
     for (; i < seen * kStrip; i += kStrip) {
-      const V v = hn::MulAdd(hn::Sub(hn::LoadU(d, x + i), mean), rstd, offset);
-      const V result = hn::MulAdd(v, hn::LoadU(d, scale + i), hn::LoadU(d, shift + i));
+      const V v = hn::LoadU(d, x + i);
+      const V result = NormalizeElements<kCentred>(d, v, static_cast<int64_t>(i), Whole(), mean, rstd, offset, scale, shift);
       hn::StoreU(result, d, y + i);
       sum = hn::Add(sum, result);
     }
@@ -774,38 +778,37 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
   if (strips & 2) add_block(Strips<2>());
   if (strips & 1) add_block(Strips<1>());
   hn::Store(next_mean, d, lanes.mean), hn::Store(next_m2, d, lanes.m2);
-  const size_t done = strips * kStrip;
-  if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(sum)))) MakeNaNCanonical(y, static_cast<int64_t>(done));
+  const int64_t done = cols - static_cast<int64_t>(ragged);
+  if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(sum)))) MakeNaNCanonical(y, done);
   if (ragged == 0) return;
-  AddStrips<true, false>(d, next + done, kStrip, ragged, strips, 1, OnePivot<float>{pivot_of_next}, lanes.mean, lanes.m2);
-  WriteRun<false, true>(d, x + done, y + done, static_cast<int64_t>(ragged), centre, PerElement{scale + done},
-                        PerElement{shift + done}, false);
+  AddStrips<kCentred, false>(d, next + done, kStrip, ragged, strips, 1, OnePivot<float>{pivot_of_next}, lanes.mean, lanes.m2);
+  WriteRun<false, kCentred>(d, x + done, y + done, cols - done, centre, scale.From(done), shift.From(done), false);
 }
 
-// Normalizes rows [begin, end) in turn.
-HWY_INLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int64_t end) {
+// Normalizes rows [begin, end) in turn. Not inline: its frame would cost a single row 5 ns.
+template <bool kCentred, class Scale, class Shift>
+HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int64_t end, const Scale scale, const Shift shift) {
   const StripTag<float> d;
   const float* x = static_cast<const float*>(rows.x) + begin * rows.x_stride;
   float* y = static_cast<float*>(rows.y) + begin * rows.y_stride;
   LaneMoments<float> lanes;
-  float pivot = PivotOfRun<true>({x, SIMDNORM_F32}, rows.cols);
-  MomentsOfRun<true>(d, x, rows.cols, pivot, lanes.mean, lanes.m2);
+  float pivot = PivotOfRun<kCentred>({x, SIMDNORM_F32}, rows.cols);
+  MomentsOfRun<kCentred>(d, x, rows.cols, pivot, lanes.mean, lanes.m2);
   for (int64_t row = begin; row < end; ++row, x += rows.x_stride, y += rows.y_stride) {
     Moments moments;
     Normalizers normalizers;
-    MergeLanes<true>(rows.cols, lanes, 1, moments);
+    MergeLanes<kCentred>(rows.cols, lanes, 1, moments);
     const bool in_double = Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0);
-    const bool settled = SettleRows<true>(rows, row, 1, in_double, normalizers), is_last = row + 1 == end;
+    const bool settled = SettleRows<kCentred>(rows, row, 1, in_double, normalizers), is_last = row + 1 == end;
     const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
     const float* next = x + rows.x_stride;
-    if (!is_last) pivot = PivotOfRun<true>({next, SIMDNORM_F32}, rows.cols);
+    if (!is_last) pivot = PivotOfRun<kCentred>({next, SIMDNORM_F32}, rows.cols);
     if (HWY_LIKELY(settled && !is_last)) {
-      WriteAndGather(x, y, rows.cols, centre, rows.scale, rows.shift, next, pivot, lanes);
-    } else if (settled) {
-      WriteRun<false, true>(d, x, y, rows.cols, centre, PerElement{rows.scale}, PerElement{rows.shift}, false);
-    } else if (!is_last) {
-      MomentsOfRun<true>(d, next, rows.cols, pivot, lanes.mean, lanes.m2);
+      WriteAndGather<kCentred>(x, y, rows.cols, centre, scale, shift, next, pivot, lanes);
+      continue;
     }
+    if (settled) WriteRun<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
+    if (!is_last) MomentsOfRun<kCentred>(d, next, rows.cols, pivot, lanes.mean, lanes.m2);
   }
 }
 
@@ -814,8 +817,13 @@ template <bool kCentred>
 void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const PlainRows& rows = *static_cast<const PlainRows*>(args);
   if (end - begin == 1 && rows.dtype == SIMDNORM_F32) return NormalizeRow<kCentred>(rows, begin);
-  if constexpr (kCanGoInTurn<kCentred>) {
-    if (GoesInTurn(rows)) return NormalizeRowsInTurn(rows, begin, end);
+  if constexpr (kCanGoInTurn) {
+    if (GoesInTurn<kCentred>(rows)) {
+      using Shift = std::conditional_t<kCentred, PerElement, Absent>;
+      Shift shift;
+      if constexpr (kCentred) shift.p = rows.shift;
+      return NormalizeRowsInTurn<kCentred>(rows, begin, end, PerElement{rows.scale}, shift);
+    }
   }
   const StreamFence fence(rows.streams);
   int64_t batch = SequencesAtOnce(rows.dtype, rows.cols, rows.overflows);

@@ -40,6 +40,7 @@ struct Absent {
   HWY_INLINE hn::Vec<D> Get(D d, int64_t /*i*/, Lanes /*lanes*/) const {
     return hn::Zero(d);  // not used
   }
+  HWY_INLINE Absent From(int64_t /*i*/) const { return {}; }
 };
 
 struct PerElement {
@@ -49,6 +50,7 @@ struct PerElement {
   HWY_INLINE hn::Vec<D> Get(D d, int64_t i, Lanes lanes) const {
     return LoadLanes(d, p + i, lanes);
   }
+  HWY_INLINE PerElement From(int64_t i) const { return {p + i}; }
 };
 
 // What normalizes a run in T, two floats holding the mean: (x - mean) * rstd + offset; or, where what follows is one scale for
@@ -147,19 +149,25 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
   }
 }
 
-// ((x - mean) * rstd + offset) * scale + shift.
+// ((v - mean) * rstd + offset) * scale + shift of elements i, i + 1, ... of a run.
+template <bool kCentred, class D, class Lanes, class Scale, class Shift, class V = hn::Vec<D>>
+HWY_INLINE V NormalizeElements(D d, V v, int64_t i, Lanes lanes, V mean, V rstd, V offset, const Scale scale,
+                               const Shift shift) {
+  v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
+  const V scale_v = scale.Get(d, i, lanes), shift_v = shift.Get(d, i, lanes);
+  if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
+  if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
+  if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
+  return v;
+}
+
 template <bool kNumbers, bool kCentred, class D, class TX, class TY, class Scale, class Shift>
 HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
                          const Shift shift, bool may_stream) {
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
   WriteRun<kNumbers>(d, x, y, length, may_stream, [&](V v, int64_t i, auto lanes) HWY_ATTR {
-    v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
-    const V scale_v = scale.Get(d, i, lanes), shift_v = shift.Get(d, i, lanes);
-    if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
-    if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
-    if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
-    return v;
+    return NormalizeElements<kCentred>(d, v, i, lanes, mean, rstd, offset, scale, shift);
   });
 }
 
