@@ -464,6 +464,24 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   return hn::AndNot(hn::And(hn::And(fits, digits), near), exists);
 }
 
+// Finish by as many items at a time as d has lanes.
+template <class D, int64_t kCount, class T>
+HWY_INLINE bool FinishBy(D d, const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon,
+                         Normalizers& norm, int64_t first) {
+  bool any = false;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < items; i += lanes) {
+    const auto asks = FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i,
+                                  static_cast<size_t>(items - i), epsilon, norm, first + i);
+    if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
+    any = true;
+    alignas(64) double asking[kItems];
+    hn::Store(hn::IfThenElseZero(asks, hn::Set(d, 1.0)), d, asking);
+    for (int64_t j = 0; j < HWY_MIN(lanes, items - i); ++j) norm.in_double[first + i + j] = asking[j] != 0;
+  }
+  return any;
+}
+
 // From moments about the pivots to what normalizes, for items [first, first + items). In f32 (pivots of type float), sets
 // in_double where statistics are not to be trusted:
 // - overflow made them infinite or NaN;
@@ -479,26 +497,9 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
                        int64_t first) {
   static_assert(kCount == 1 || kCount == kItems, "one by itself, or 16 from 0 on");
   for (int64_t i = 0; i < items; ++i) norm.in_double[first + i] = false;
-  bool any = false;
-  const auto finish = [&](auto d) HWY_ATTR {
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    for (int64_t i = 0; i < items; i += lanes) {
-      const auto asks = FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i,
-                                    static_cast<size_t>(items - i), epsilon, norm, first + i);
-      if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
-      any = true;
-      alignas(64) double asking[kItems];
-      hn::Store(hn::IfThenElseZero(asks, hn::Set(d, 1.0)), d, asking);
-      for (int64_t j = 0; j < HWY_MIN(lanes, items - i); ++j) norm.in_double[first + i + j] = asking[j] != 0;
-    }
-  };
   // Whole vectors where there is room for them; divisions and square roots of fewer lanes take less time.
-  if (kCount == 1 || items == 1) {
-    finish(hn::CappedTag<double, 1>());
-  } else {
-    finish(hn::CappedTag<double, 8>());
-  }
-  return any;
+  if (kCount == 1 || items == 1) return FinishBy(hn::CappedTag<double, 1>(), moments, pivots, items, epsilon, norm, first);
+  return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, norm, first);
 }
 
 // The normalizers of items without values.
