@@ -225,83 +225,6 @@ HWY_INLINE void WritePlanes(const SequenceNorm& norm, int64_t sequence, int64_t 
   });
 }
 
-// What normalizes up to 16 channels' planes, which are short and lie side by side, spelled out for each of their elements: a
-// run for every plane would take longer than its elements do. None of the channels is split.
-class SpelledChannels {
- public:
-  static constexpr int64_t kMaxLength = 64;
-
-  SpelledChannels(const ChannelFactors<float>& of, int64_t count, int64_t length) : has_low_(of.kinds.any_low) {
-    const StripTag<float> d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    for (int64_t c = 0, i = 0; c < count; ++c, i = c * length) {
-      const auto mean = hn::Set(d, of.mean[c]), low = hn::Set(d, of.low[c]);
-      const auto factor = hn::Set(d, of.factor[c]), shift = hn::Set(d, of.shift[c]);
-      // The last vector may reach into what is the next channel's, which comes after it; the last channel has one more, for
-      // reads beyond.
-      for (const int64_t end = i + length + (c + 1 == count ? lanes : 0); i < end; i += lanes) {
-        hn::StoreU(mean, d, mean_ + i), hn::StoreU(low, d, low_ + i);
-        hn::StoreU(factor, d, factor_ + i), hn::StoreU(shift, d, shift_ + i);
-      }
-    }
-  }
-
-  // The planes of one sample.
-  template <class TX, class TY>
-  HWY_INLINE void Write(const TX* x, TY* y, int64_t elements, bool streams) const {
-    if (has_low_) return WriteWith<true>(x, y, elements, streams);
-    WriteWith<false>(x, y, elements, streams);
-  }
-
- private:
-  template <bool kLow, class TX, class TY>
-  HWY_INLINE void WriteWith(const TX* x, TY* y, int64_t elements, bool streams) const {
-    const StripTag<float> d;
-    using V = hn::Vec<decltype(d)>;
-    WriteRun<false>(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
-      const V mean = hn::LoadU(d, mean_ + i), factor = hn::LoadU(d, factor_ + i), shift = hn::LoadU(d, shift_ + i);
-      if constexpr (kLow) return NormalizeChannels(d, v, mean, hn::LoadU(d, low_ + i), factor, shift);
-      return NormalizeChannels(d, v, mean, factor, shift);
-    });
-  }
-
-  static constexpr int64_t kRoom = kItems * kMaxLength + 2 * kItems;
-  alignas(64) float mean_[kRoom], low_[kRoom], factor_[kRoom], shift_[kRoom];
-  bool has_low_;  // of given statistics none has
-};
-
-// Whether channels are better written so.
-HWY_INLINE bool HasShortPlanes(const SequenceNorm& norm) {
-  return norm.plain && norm.planes_are_samples && norm.length <= SpelledChannels::kMaxLength && norm.planes > 1 &&
-         WritesFrom<float>(norm.x.dtype, norm.y.dtype);
-}
-
-// Whether channels are better taken together, sample by sample, than one after the other: each plane by itself is little to
-// read before the next lies elsewhere.
-HWY_INLINE bool GoesBySample(const SequenceNorm& norm) {
-  return norm.plain && norm.planes_are_samples && norm.length <= kChunkElements && norm.planes > 1 &&
-         WritesFrom<float>(norm.x.dtype, norm.y.dtype);
-}
-
-// Normalizes `planes` planes of `count` <= 16 channels from `plane` on. Not inline: a large frame.
-HWY_NOINLINE inline void WriteBySample(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t planes,
-                                       const ChannelFactors<float>& factors) {
-  if (norm.length > SpelledChannels::kMaxLength || HWY_UNLIKELY(factors.kinds.any_split)) {
-    for (const int64_t end = plane + planes; plane < end; ++plane) {
-      WritePlanes(norm, first, plane, norm.x.stride, norm.y.stride, count, factors, 0, 1);
-    }
-    return;
-  }
-  const SpelledChannels spelled(factors, count, norm.length);
-  const Span x = {norm.x.At(norm.Offset(norm.x, first, plane)), norm.x.dtype};
-  void* y = norm.y.At(norm.Offset(norm.y, first, plane));
-  WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) HWY_ATTR {
-    for (int64_t i = 0; i < planes; ++i) {
-      spelled.Write(from + i * norm.x.plane_stride, to + i * norm.y.plane_stride, count * norm.length, norm.streams);
-    }
-  });
-}
-
 // Spells the channels' factors (in double their scales) and shifts out for each of n elements. -> whether a channel is split,
 // and has no factor.
 template <class T>
@@ -563,6 +486,111 @@ HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_st
   });
 }
 
+// What normalizes up to 16 channels' planes, which are short and lie side by side, spelled out for each of their elements: a
+// run for every plane would take longer than its elements do. None of the channels is split.
+class SpelledChannels {
+ public:
+  static constexpr int64_t kMaxLength = 64;
+
+  SpelledChannels(const ChannelFactors<float>& of, int64_t count, int64_t length) : has_low_(of.kinds.any_low) {
+    const StripTag<float> d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    for (int64_t c = 0, i = 0; c < count; ++c, i = c * length) {
+      const auto mean = hn::Set(d, of.mean[c]), low = hn::Set(d, of.low[c]);
+      const auto factor = hn::Set(d, of.factor[c]), shift = hn::Set(d, of.shift[c]);
+      // The last vector may reach into what is the next channel's, which comes after it; the last channel has one more, for
+      // reads beyond.
+      for (const int64_t end = i + length + (c + 1 == count ? lanes : 0); i < end; i += lanes) {
+        hn::StoreU(mean, d, mean_ + i), hn::StoreU(low, d, low_ + i);
+        hn::StoreU(factor, d, factor_ + i), hn::StoreU(shift, d, shift_ + i);
+      }
+    }
+  }
+
+  // The planes of one sample.
+  template <class TX, class TY>
+  HWY_INLINE void Write(const TX* x, TY* y, int64_t elements, bool streams) const {
+    if (has_low_) return WriteWith<true>(x, y, elements, streams);
+    WriteWith<false>(x, y, elements, streams);
+  }
+
+ private:
+  template <bool kLow, class TX, class TY>
+  HWY_INLINE void WriteWith(const TX* x, TY* y, int64_t elements, bool streams) const {
+    const StripTag<float> d;
+    using V = hn::Vec<decltype(d)>;
+    WriteRun<false>(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+      const V mean = hn::LoadU(d, mean_ + i), factor = hn::LoadU(d, factor_ + i), shift = hn::LoadU(d, shift_ + i);
+      if constexpr (kLow) return NormalizeChannels(d, v, mean, hn::LoadU(d, low_ + i), factor, shift);
+      return NormalizeChannels(d, v, mean, factor, shift);
+    });
+  }
+
+  static constexpr int64_t kRoom = kItems * kMaxLength + 2 * kItems;
+  alignas(64) float mean_[kRoom], low_[kRoom], factor_[kRoom], shift_[kRoom];
+  bool has_low_;  // of given statistics none has
+};
+
+// Whether channels have planes of which those of several are better written together, whatever happens to them on their way.
+HWY_INLINE bool HasShortPlanes(const SequenceNorm& norm) {
+  return norm.planes_are_samples && norm.length <= SpelledChannels::kMaxLength && norm.planes > 1 && norm.validity.All();
+}
+
+// Whether channels are better taken together, sample by sample, than one after the other: each plane by itself is little to
+// read before the next lies elsewhere.
+HWY_INLINE bool GoesBySample(const SequenceNorm& norm) {
+  return norm.planes_are_samples && norm.length <= kChunkElements && norm.planes > 1 && norm.validity.All();
+}
+
+// Writes plane `plane` of `count` <= 16 channels, which are short, where they do not go from x to y at a stroke.
+HWY_NOINLINE inline void StageShortPlanes(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane,
+                                          const SpelledChannels& spelled) {
+  constexpr int64_t kMost = kItems * SpelledChannels::kMaxLength;
+  alignas(64) float source[kMost], results[kMost];
+  const int64_t n = count * norm.length;
+  const void* x = norm.x.At(norm.Offset(norm.x, first, plane));
+  if (norm.x.dtype != SIMDNORM_F32) {
+    WidenSpan(x, norm.x.dtype, source, n);
+    x = source;
+  }
+  spelled.Write(static_cast<const float*>(x), results, n, false);
+  const void* residual = norm.residual ? norm.residual.At(norm.Offset(norm.residual, first, plane)) : nullptr;
+  ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, results, n);
+  StoreSpan(norm.epilogue, results, n, norm.y.At(norm.Offset(norm.y, first, plane)), norm.y.dtype, 0);
+}
+
+// Normalizes `planes` planes of `count` <= 16 channels from `plane` on. Not inline: a large frame.
+HWY_NOINLINE inline void WriteBySample(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t planes,
+                                       const ChannelFactors<float>& factors) {
+  const int64_t end = plane + planes;
+  const bool at_a_stroke = norm.plain && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
+  if (norm.length > SpelledChannels::kMaxLength || HWY_UNLIKELY(factors.kinds.any_split)) {
+    for (; plane < end; ++plane) {
+      if (at_a_stroke) {
+        WritePlanes(norm, first, plane, norm.x.stride, norm.y.stride, count, factors, 0, 1);
+        continue;
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const Centre<float> centre = {factors.mean[i], 0, static_cast<float>(factors.rstd[i]), factors.low[i], factors.rstd[i]};
+        WriteSpan<float, true>(norm, first + i, plane, 0, norm.length, centre, nullptr, nullptr, 0);
+      }
+    }
+    return;
+  }
+  const SpelledChannels spelled(factors, count, norm.length);
+  if (!at_a_stroke) {
+    for (; plane < end; ++plane) StageShortPlanes(norm, first, count, plane, spelled);
+    return;
+  }
+  const Span x = {norm.x.At(norm.Offset(norm.x, first, plane)), norm.x.dtype};
+  void* y = norm.y.At(norm.Offset(norm.y, first, plane));
+  WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) HWY_ATTR {
+    for (int64_t i = 0; i < planes; ++i) {
+      spelled.Write(from + i * norm.x.plane_stride, to + i * norm.y.plane_stride, count * norm.length, norm.streams);
+    }
+  });
+}
+
 // ---- Kernels.
 
 // How many of the sequences [first, end) are padding, up to the first that is not.
@@ -620,7 +648,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
 
   const StreamFence fence(norm.streams);
   const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
-  const bool by_sample = whole && GoesBySample(norm);
+  const bool by_sample = GoesBySample(norm);
   const bool together = short_enough || by_sample || runs_of_plain;
   const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
   int64_t batch = short_enough ? SequencesAtOnce(read, elements, norm.overflows) : 1;
@@ -933,7 +961,9 @@ HWY_NOINLINE inline void NormalizeShortPlanes(const SequenceNorm& norm, int64_t 
       } else {
         samples = 1;
         const int64_t first = HWY_MAX(begin, plane), n = HWY_MIN(end, plane + count) - first;
-        WritePlanes(norm, first - sample * num_channels, sample, norm.x.stride, norm.y.stride, n, factors, first - plane, 1);
+        ChannelFactors<float> of_some;
+        GivenFactors(norm, first - sample * num_channels, n, of_some);
+        WriteBySample(norm, first - sample * num_channels, n, sample, 1, of_some);
       }
     }
   }
