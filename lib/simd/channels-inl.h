@@ -563,11 +563,6 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
   }
 }
 
-// Whether rows from p on all begin with a cache line, as streaming stores want it.
-HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
-  return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLineBytes == 0;
-}
-
 // Where a tile's channels are all that a row has, rows lie side by side.
 HWY_INLINE bool RowsAreAdjacent(const ChannelNorm& norm, const Tile& tile) {
   return norm.x.stride == tile.count && norm.y.stride == tile.count;

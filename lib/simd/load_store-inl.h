@@ -232,6 +232,11 @@ HWY_INLINE int64_t ElementsToLine(const Element* p) {
   return (kLineBytes - beyond) % kLineBytes / static_cast<int64_t>(sizeof(Element));
 }
 
+// Whether rows from p on, so many bytes apart, all begin with a cache line.
+HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
+  return (reinterpret_cast<uintptr_t>(p) | static_cast<uintptr_t>(stride_bytes)) % kLineBytes == 0;
+}
+
 // Whether loops are there twice, with plain and with streaming stores. Where not, it is for the size of the code, or not
 // measured.
 constexpr bool kCanStream = HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2;

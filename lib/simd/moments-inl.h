@@ -142,6 +142,28 @@ HWY_INLINE void MergeLane(D /*d*/, V weight, V weight_m2, V mean_b, V m2_b, V& m
 template <size_t kCount>
 using Strips = std::integral_constant<size_t, kCount>;
 
+// Adds a block, whose strips load(i) gives less the pivot, to lanes that have seen `seen` strips; of none it is the first.
+template <bool kCentred, size_t kStrips, class D, class Load, class V = hn::Vec<D>>
+HWY_INLINE void AddBlock(D d, const Load& load, size_t seen, V& mean, V& m2) {
+  V block_mean, block_m2;
+  BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
+  if (seen == 0) {
+    mean = block_mean, m2 = block_m2;
+  } else {
+    const auto& weights = kMergeWeights<hn::TFromD<D>, kStrips>.at[seen / kStrips];
+    MergeLane<kCentred>(d, hn::Set(d, weights.weight), hn::Set(d, weights.weight_m2), block_mean, block_m2, mean, m2);
+  }
+}
+
+// Calls add(Strips<n>()) for the blocks that `count` strips are, in their order.
+template <class Add>
+HWY_INLINE void ForEachBlock(size_t count, const Add& add) {
+  for (size_t blocks = count / kBlock; blocks != 0; --blocks) add(Strips<kBlock>());
+  if (count & 4) add(Strips<4>());
+  if (count & 2) add(Strips<2>());
+  if (count & 1) add(Strips<1>());
+}
+
 // Adds `count` strips to lanes [0, valid) of a state, which has seen `before` strips in each of them, or begins with them; the
 // other lanes then have 0. Strip i's lane l is x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector
 // has, so that state stays in registers. kWhole: `valid` is a multiple of that.
@@ -168,23 +190,11 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
       }
       return kCentred ? SubByMulAdd(d, v, pivot) : v;
     };
-    const auto add_block = [&](auto strips_tag) HWY_ATTR {
-      constexpr size_t kStrips = decltype(strips_tag)::value;
-      V block_mean, block_m2;
-      BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
-      if (n == 0) {
-        mean = block_mean, m2 = block_m2;
-      } else {
-        const auto& weights = kMergeWeights<T, kStrips>.at[n / kStrips];
-        MergeLane<kCentred>(d, hn::Set(d, weights.weight), hn::Set(d, weights.weight_m2), block_mean, block_m2, mean, m2);
-      }
-      n += kStrips;
-      column += static_cast<int64_t>(kStrips) * stride;
-    };
-    for (size_t blocks = count / kBlock; blocks != 0; --blocks) add_block(Strips<kBlock>());
-    if (count & 4) add_block(Strips<4>());
-    if (count & 2) add_block(Strips<2>());
-    if (count & 1) add_block(Strips<1>());
+    ForEachBlock(count, [&](auto strips) HWY_ATTR {
+      AddBlock<kCentred, decltype(strips)::value>(d, load, n, mean, m2);
+      n += strips;
+      column += static_cast<int64_t>(decltype(strips)::value) * stride;
+    });
     if constexpr (!kWhole) {
       const auto mask = hn::FirstN(d, lanes);
       mean = hn::IfThenElse(mask, mean, mean_before);

@@ -531,15 +531,15 @@ class SpelledChannels {
   bool has_low_;  // of given statistics none has
 };
 
-// Whether channels have planes of which those of several are better written together, whatever happens to them on their way.
-HWY_INLINE bool HasShortPlanes(const SequenceNorm& norm) {
-  return norm.planes_are_samples && norm.length <= SpelledChannels::kMaxLength && norm.planes > 1 && norm.validity.All();
-}
-
 // Whether channels are better taken together, sample by sample, than one after the other: each plane by itself is little to
 // read before the next lies elsewhere.
 HWY_INLINE bool GoesBySample(const SequenceNorm& norm) {
   return norm.planes_are_samples && norm.length <= kChunkElements && norm.planes > 1 && norm.validity.All();
+}
+
+// Whether, besides, several planes are better written as one run, whatever happens to them on their way.
+HWY_INLINE bool HasShortPlanes(const SequenceNorm& norm) {
+  return GoesBySample(norm) && norm.length <= SpelledChannels::kMaxLength;
 }
 
 // Writes plane `plane` of `count` <= 16 channels, which are short, where they do not go from x to y at a stroke.
@@ -779,34 +779,21 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
   V next_mean = hn::Zero(d), next_m2 = hn::Zero(d), sum = hn::Zero(d);
   const size_t strips = static_cast<size_t>(cols) / kStrip, ragged = static_cast<size_t>(cols) % kStrip;
   size_t seen = 0;
-  const auto add_block = [&](auto strips_tag) HWY_ATTR {
-    constexpr size_t kStrips = decltype(strips_tag)::value;
+  ForEachBlock(strips, [&](auto block) HWY_ATTR {
     size_t i = seen * kStrip;
     const auto load = [&](size_t s) HWY_ATTR {
       const V v = hn::LoadU(d, next + i + s * kStrip);
       return kCentred ? SubByMulAdd(d, v, pivot) : v;
     };
-    V block_mean, block_m2;
-    BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
-    if (seen == 0) {
-      next_mean = block_mean, next_m2 = block_m2;
-    } else {
-      const auto& weights = kMergeWeights<float, kStrips>.at[seen / kStrips];
-      const V weight = hn::Set(d, weights.weight), weight_m2 = hn::Set(d, weights.weight_m2);
-      MergeLane<kCentred>(d, weight, weight_m2, block_mean, block_m2, next_mean, next_m2);
-    }
-    seen += kStrips;
+    AddBlock<kCentred, decltype(block)::value>(d, load, seen, next_mean, next_m2);
+    seen += block;
     for (; i < seen * kStrip; i += kStrip) {
       const V v = hn::LoadU(d, x + i);
       const V result = NormalizeElements<kCentred>(d, v, static_cast<int64_t>(i), Whole(), mean, rstd, offset, scale, shift);
       hn::StoreU(result, d, y + i);
       sum = hn::Add(sum, result);
     }
-  };
-  for (size_t blocks = strips / kBlock; blocks != 0; --blocks) add_block(Strips<kBlock>());
-  if (strips & 4) add_block(Strips<4>());
-  if (strips & 2) add_block(Strips<2>());
-  if (strips & 1) add_block(Strips<1>());
+  });
   hn::Store(next_mean, d, lanes.mean), hn::Store(next_m2, d, lanes.m2);
   const int64_t done = cols - static_cast<int64_t>(ragged);
   if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(sum)))) MakeNaNCanonical(y, done);

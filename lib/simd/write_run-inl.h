@@ -204,7 +204,7 @@ HWY_NOINLINE inline bool AllFinite(const float* parameters, int64_t n) {
 template <class TY>
 HWY_INLINE bool StreamsWell(const TY* y, int64_t stride, int64_t length) {
   constexpr int64_t kLong = 3072, kSize = static_cast<int64_t>(sizeof(TY));
-  return length * kSize >= kLong || (ElementsToLine(y) == 0 && (stride | length) * kSize % kLineBytes == 0);
+  return length * kSize >= kLong || IsWholeLines(y, (stride | length) * kSize);
 }
 
 // WriteRun for `count` runs, x_stride and y_stride elements apart, with parameters for each element; null: none. With `numbers`
