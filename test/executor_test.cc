@@ -99,6 +99,8 @@ std::vector<LargeCase> LargeCases() {
       {"planes of one channel, NCHW", channels(kTraining, SIMDNORM_NCHW, num_rows, 1, 1000)},
       {"rows, NHWC inference", channels(kInference, SIMDNORM_NHWC, 8, 4, num_rows * 32)},
       {"samples, [batch, features] inference", channels(kInference, SIMDNORM_NCHW, num_rows * 4, 256, 1)},
+      {"parts of samples, [batch, features] inference", channels(kInference, SIMDNORM_NCHW, 3, 20011, 1)},
+      {"channels of tiles, then rows", channels(kTraining, SIMDNORM_NHWC, 2, 1100, num_rows)},
   };
   if (SmallEffort()) cases.resize(5);
   const auto fused = [](Problem p, simdnorm_dtype y_dtype) {

@@ -829,16 +829,10 @@ ChannelKernels MakeChannelKernels() {
           SharedChannelWrite<kCentred>};
 }
 
-// Kernel of a ChannelNorm with given statistics: units are the rows of the first problem's first tile of channels, of its
-// second, ...
-inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
-  const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
-  const StreamFence fence(norm.streams);
-  const int64_t tiles = norm.TilesPerOuter(), rows = norm.Rows();
-  for (int64_t unit = begin; unit < end;) {
-    const int64_t index = unit / rows, next = HWY_MIN(end, (index + 1) * rows), outer = index / tiles;
-    const int64_t first = index % tiles * kTile;
-    const Tile tile = {outer, first, HWY_MIN(kTile, norm.Channels(outer) - first)};
+// Rows [begin, end) of tiles [first, last) of a problem, by given statistics.
+HWY_INLINE void NormalizeGivenTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t last, int64_t begin,
+                                    int64_t end) {
+  ForEachTile(outer, first * kTile, HWY_MIN(last * kTile, norm.Channels(outer)), [&](const Tile& tile) HWY_ATTR {
     Normalizers normalizers[kTileStrips];
     for (int64_t s = 0; s < tile.Strips(); ++s) {
       const int64_t channel = outer * norm.first_channel_stride + tile.first + s * kItems;
@@ -852,8 +846,22 @@ inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end
         strip.in_double[i] = false;
       }
     }
-    WriteRows<true>(norm, tile, unit - index * rows, next - index * rows, normalizers);
-    unit = next;
+    WriteRows<true>(norm, tile, begin, end, normalizers);
+  });
+}
+
+// Kernel of a ChannelNorm with given statistics: units are the tiles of the first problem's first row, of its second, ...
+inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
+  const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
+  const StreamFence fence(norm.streams);
+  const int64_t tiles = norm.TilesPerOuter(), rows = norm.Rows();
+  for (int64_t unit = begin; unit < end;) {
+    const int64_t outer = unit / tiles / rows, row = unit / tiles % rows, tile = unit % tiles;
+    // As many rows as are whole in the range; or what there is of one.
+    int64_t count = tile == 0 ? HWY_MIN((end - unit) / tiles, rows - row) : 0, last = tiles;
+    if (count == 0) count = 1, last = HWY_MIN(tiles, tile + end - unit);
+    NormalizeGivenTiles(norm, outer, tile, last, row, row + count);
+    unit += count * (last - tile);
   }
 }
 
