@@ -68,13 +68,17 @@ struct Ranges {
   int64_t units, num_tasks;
 };
 
+void Run(Kernel kernel, const void* args, int64_t begin, int64_t end) {
+  const FloatingPointEnvironment environment;
+  kernel(args, begin, end);
+}
+
 void RunRange(void* context, int64_t task) {
   const Ranges& ranges = *static_cast<const Ranges*>(context);
   // The first units % num_tasks tasks have one unit more: no product of the two that could overflow.
   const int64_t size = ranges.units / ranges.num_tasks, longer = ranges.units % ranges.num_tasks;
   const int64_t begin = task * size + std::min(task, longer);
-  const FloatingPointEnvironment environment;
-  ranges.kernel(ranges.args, begin, begin + size + (task < longer));
+  Run(ranges.kernel, ranges.args, begin, begin + size + (task < longer));
 }
 
 // Of the machine; not of the calling thread, which may be pinned while the pool's are not. Asked once: it takes long.
@@ -85,6 +89,16 @@ int64_t NumProcessors() {
 #else
   return 8;  // more tasks than processors cost little
 #endif
+}
+
+// Not inline: small calls, which share nothing, are to be short.
+__attribute__((noinline)) void Share(const Executor& executor, Ranges ranges) {
+  if (ranges.num_tasks == 1) return RunRange(&ranges, 0);
+  if (executor.parallel_for) return executor.parallel_for(executor.pool, ranges.num_tasks, RunRange, &ranges);
+#ifdef _OPENMP
+#pragma omp parallel for schedule(static) num_threads(static_cast <int>(ranges.num_tasks))
+#endif
+  for (int64_t task = 0; task < ranges.num_tasks; ++task) RunRange(&ranges, task);
 }
 
 }  // namespace
@@ -102,22 +116,11 @@ int64_t NumThreads(const Executor& executor) {
 }
 
 void ParallelFor(const Executor& executor, int64_t units, int64_t elements_per_unit, Kernel kernel, const void* args) {
-  Ranges ranges = {kernel, args, units, 1};
+  if (units == 1) return Run(kernel, args, 0, 1);
   const double elements = static_cast<double>(units) * static_cast<double>(elements_per_unit);
-  if (units > 1 && elements >= 2.0 * kMinElementsPerTask) {
-    const double worthwhile = std::min(elements / kMinElementsPerTask, static_cast<double>(NumThreads(executor)));
-    ranges.num_tasks = std::min(units, static_cast<int64_t>(worthwhile));
-  }
-  if (ranges.num_tasks == 1) {
-    RunRange(&ranges, 0);
-  } else if (executor.parallel_for) {
-    executor.parallel_for(executor.pool, ranges.num_tasks, RunRange, &ranges);
-  } else {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static) num_threads(static_cast <int>(ranges.num_tasks))
-#endif
-    for (int64_t task = 0; task < ranges.num_tasks; ++task) RunRange(&ranges, task);
-  }
+  if (elements < 2.0 * kMinElementsPerTask) return Run(kernel, args, 0, units);
+  const double worthwhile = std::min(elements / kMinElementsPerTask, static_cast<double>(NumThreads(executor)));
+  Share(executor, {kernel, args, units, std::min(units, static_cast<int64_t>(worthwhile))});
 }
 
 }  // namespace simdnorm

@@ -14,6 +14,10 @@ namespace HWY_NAMESPACE {
 const SequenceKernels& CentredSequenceKernels() { return kSequenceKernels<true>; }
 const SequenceKernels& MeanSquareSequenceKernels() { return kSequenceKernels<false>; }
 Kernel GivenSequenceKernel() { return NormalizePlanes; }
+void NormalizePlainRowsCentred(const void* args, int64_t begin, int64_t end) { NormalizePlainRows<true>(args, begin, end); }
+void NormalizePlainRowsByMeanSquare(const void* args, int64_t begin, int64_t end) {
+  NormalizePlainRows<false>(args, begin, end);
+}
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
@@ -30,6 +34,8 @@ namespace simdnorm {
 HWY_EXPORT(CentredSequenceKernels);
 HWY_EXPORT(MeanSquareSequenceKernels);
 HWY_EXPORT(GivenSequenceKernel);
+HWY_EXPORT(NormalizePlainRowsCentred);
+HWY_EXPORT(NormalizePlainRowsByMeanSquare);
 
 namespace {
 
@@ -71,7 +77,10 @@ void RunSequences(const CallOptions& options, Statistics statistics, const Seque
 }
 
 void RunPlainRows(const CallOptions& options, Statistics statistics, const PlainRows& rows) {
-  ParallelFor(options.executor, rows.rows, rows.cols, KernelsFor(options, statistics).plain_rows, &rows);
+  const Kernel kernel = statistics == Statistics::kMeanSquare
+                            ? HWY_DISPATCH_TABLE(NormalizePlainRowsByMeanSquare)[options.target_index]
+                            : HWY_DISPATCH_TABLE(NormalizePlainRowsCentred)[options.target_index];
+  ParallelFor(options.executor, rows.rows, rows.cols, kernel, &rows);
 }
 
 void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm) {

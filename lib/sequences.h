@@ -11,12 +11,11 @@ struct CallOptions;
 
 // The kernels for a CPU target.
 struct SequenceKernels {
-  Kernel normalize;   // of a SequenceNorm; unit: a sequence
-  Kernel plain_rows;  // of a PlainRows; unit: a row. The others: of a SharedSequences
-  Kernel moments;     // unit: a group of chunks
-  Kernel finish;      // one unit
-  Kernel save;        // one unit
-  Kernel write;       // unit: a group of chunks
+  Kernel normalize;  // of a SequenceNorm; unit: a sequence. The others: of a SharedSequences
+  Kernel moments;    // unit: a group of chunks
+  Kernel finish;     // one unit
+  Kernel save;       // one unit
+  Kernel write;      // unit: a group of chunks
 };
 
 // A few long sequences whose groups of chunks are shared among threads.

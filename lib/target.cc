@@ -17,7 +17,7 @@ size_t TableIndex(int64_t target) {
   return chosen.GetIndex();
 }
 
-Targets Detect() {
+__attribute__((noinline)) Targets Detect() {
   Targets targets;
   // Highway numbers a better target lower.
   int64_t remaining = hwy::SupportedTargets() & HWY_TARGETS;
@@ -29,6 +29,18 @@ Targets Detect() {
   return targets;
 }
 
+// A name that is not the best's. Not inline: calls that name none, or the best, are to be short.
+__attribute__((noinline)) bool Find(const Targets& targets, const char* name, size_t* index) {
+  for (size_t i = 0; i < targets.count; ++i) {
+    // Most names are those that simdnorm_targets() gave out.
+    if (name == targets.names[i] || strcmp(name, targets.names[i]) == 0) {
+      *index = targets.indices[i];
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 const Targets& SupportedTargets() {
@@ -38,14 +50,9 @@ const Targets& SupportedTargets() {
 
 bool FindTarget(const char* name, size_t* index) {
   const Targets& targets = SupportedTargets();
-  for (size_t i = 0; i < targets.count; ++i) {
-    // Most names are those that simdnorm_targets() gave out.
-    if (name == nullptr || name == targets.names[i] || strcmp(name, targets.names[i]) == 0) {
-      *index = targets.indices[i];
-      return true;
-    }
-  }
-  return false;
+  if (name != nullptr && name != targets.names[0]) return Find(targets, name, index);
+  *index = targets.indices[0];
+  return targets.count != 0;
 }
 
 }  // namespace simdnorm

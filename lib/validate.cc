@@ -620,83 +620,108 @@ simdnorm_status ValidateRows(const Args* given, const simdnorm_options* given_op
   return *empty ? SIMDNORM_OK : CheckRowsMemory(words, *valid);
 }
 
-// Memory that a call of plain rows touches; an absent tensor is [0, 0).
+// Memory of a call; an absent tensor lies at 0, where no other is.
 struct Extent {
-  uintptr_t begin, end;
-  Extent(const void* data, int64_t elements, size_t element_size)
-      : begin(reinterpret_cast<uintptr_t>(data)), end(data ? begin + static_cast<uintptr_t>(elements) * element_size : 0) {}
+  uint64_t begin, end;
+  Extent(const void* data, int64_t bytes)
+      : begin(reinterpret_cast<uintptr_t>(data)), end(begin + static_cast<uint64_t>(bytes)) {}
+  // That it is aligned to `alignment` and so low that it cannot go beyond the end of memory.
+  bool IsInOrder(int64_t alignment) const { return (begin & (uint64_t{3} << 62 | static_cast<uint64_t>(alignment - 1))) == 0; }
 };
 
-// Whether extents share no byte, and neither goes beyond the end of memory.
-bool AreApart(const Extent& a, const Extent& b) {
-  return (a.begin >= b.end || b.begin >= a.end) && a.begin <= a.end && b.begin <= b.end;
+bool AreApart(const Extent& a, const Extent& b) { return a.begin >= b.end || b.begin >= a.end; }
+
+// Where the tensors of plain rows lie, whose sizes have been looked at.
+struct Places {
+  explicit Places(const PlainRows& rows)
+      : size(static_cast<int64_t>(ElementSize(rows.dtype))),
+        x(rows.x, ((rows.rows - 1) * rows.x_stride + rows.cols) * size),
+        y(rows.y, ((rows.rows - 1) * rows.y_stride + rows.cols) * size),
+        scale(rows.scale, rows.cols * kFloat),
+        shift(rows.shift, rows.cols * kFloat),
+        in_place(rows.x == rows.y && rows.x_stride == rows.y_stride) {}
+
+  bool AreValid() const {
+    return x.IsInOrder(size) && y.IsInOrder(size) && scale.IsInOrder(kFloat) && shift.IsInOrder(kFloat) &&
+           (in_place || AreApart(x, y)) && AreApart(y, scale) && AreApart(y, shift);
+  }
+
+  static constexpr int64_t kFloat = sizeof(float);
+  int64_t size;
+  Extent x, y, scale, shift;
+  bool in_place;
+};
+
+// Whether so are the statistics that are written. Not inline: few ask for them.
+__attribute__((noinline)) bool StatisticsAreApart(const PlainRows& rows) {
+  const Places places(rows);
+  const int64_t bytes = rows.rows * Places::kFloat;
+  const Extent mean(rows.mean, bytes), rstd(rows.rstd, bytes);
+  for (const Extent* other : {&places.x, &places.y, &places.scale, &places.shift}) {
+    if ((rows.mean && !AreApart(mean, *other)) || (rows.rstd && !AreApart(rstd, *other))) return false;
+  }
+  return mean.IsInOrder(Places::kFloat) && rstd.IsInOrder(Places::kFloat) && AreApart(mean, rstd);
 }
 
-// See TakePlainRows. Buffers and the checks above say all of this too, and more, in five times as many instructions; what is
-// not certain here is left to them.
+// Whether any of the fields from `known` on is set.
 template <class Args>
-bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
-  if (given == nullptr || given->struct_size != sizeof(Args)) return false;
-  constexpr size_t kKnown = offsetof(Args, scale_offset);
-  static_assert((sizeof(Args) - kKnown) % sizeof(uint64_t) == 0, "whole words");
+bool SetsMore(const Args& given, size_t known) {
+  static_assert(sizeof(Args) % sizeof(uint64_t) == 0, "whole words");
   uint64_t word, more = 0;
-  for (size_t i = kKnown; i < sizeof(Args); i += sizeof(word)) {
-    memcpy(&word, reinterpret_cast<const unsigned char*>(given) + i, sizeof(word));
+  for (size_t i = known; i < sizeof(Args); i += sizeof(word)) {
+    memcpy(&word, reinterpret_cast<const unsigned char*>(&given) + i, sizeof(word));
     more |= word;
   }
-  if (more != 0) return false;
+  return more != 0;
+}
+
+// See TakePlainRows. Buffers and the checks above say all of this too, and more, in ten times as many instructions; what is not
+// certain here is left to them.
+template <class Args>
+bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
+  if constexpr (sizeof(void*) < sizeof(uint64_t)) return false;
+  if (given == nullptr || given->struct_size != sizeof(Args) || SetsMore(*given, offsetof(Args, scale_offset))) return false;
   const char* target = nullptr;
   if (given_options != nullptr) {
     if (given_options->struct_size != sizeof(simdnorm_options) || given_options->max_threads < 0) return false;
     options->executor = {given_options->parallel_for, given_options->pool, given_options->max_threads};
     target = given_options->target;
   }
-  // Sizes whose products and pointers cannot overflow; rows without gaps; nothing to look for the alignment of.
-  constexpr int64_t kMost = int64_t{1} << 28;
-  const int64_t count = given->rows, cols = given->cols;
-  const bool single = count == 1;
-  const int64_t x_stride = single || given->x_row_stride == 0 ? cols : given->x_row_stride;
-  const int64_t y_stride = single || given->y_row_stride == 0 ? cols : given->y_row_stride;
-  if (count <= 0 || count > kMost || cols <= 0 || cols > kChunkElements) return false;
-  if (x_stride < cols || x_stride > kMost || y_stride < cols || y_stride > kMost) return false;
   const simdnorm_dtype dtype = given->x_dtype;
   if (dtype != given->y_dtype || static_cast<uint32_t>(dtype) > SIMDNORM_F16 || given->scale_dtype != SIMDNORM_F32)
     return false;
   if (!isfinite(given->epsilon) || given->x == nullptr || given->y == nullptr) return false;
-  const void* shift = nullptr;
-  float* mean = nullptr;
-  if constexpr (kIsLayerNorm<Args>) shift = given->shift, mean = given->mean;
 
-  const size_t size = ElementSize(dtype);
-  const Extent x(given->x, (count - 1) * x_stride + cols, size), y(given->y, (count - 1) * y_stride + cols, size);
-  const Extent scale(given->scale, cols, sizeof(float)), shift_extent(shift, cols, sizeof(float));
-  const Extent mean_extent(mean, count, sizeof(float)), rstd(given->rstd, count, sizeof(float));
-  if (((x.begin | y.begin) & (size - 1)) != 0) return false;
-  if (((scale.begin | shift_extent.begin | mean_extent.begin | rstd.begin) & (sizeof(float) - 1)) != 0) return false;
-  const bool in_place = x.begin == y.begin && x_stride == y_stride && x.begin <= x.end;
-  if (!(in_place || AreApart(y, x)) || !AreApart(y, scale) || !AreApart(y, shift_extent)) return false;
-  if (mean || given->rstd) {
-    if (!AreApart(mean_extent, x) || !AreApart(mean_extent, y) || !AreApart(mean_extent, rstd)) return false;
-    if (!AreApart(mean_extent, scale) || !AreApart(mean_extent, shift_extent)) return false;
-    if (!AreApart(rstd, x) || !AreApart(rstd, y) || !AreApart(rstd, scale) || !AreApart(rstd, shift_extent)) return false;
+  // Sizes whose products and sums with addresses cannot overflow, and rows without gaps that are not looked at.
+  constexpr int64_t kMost = int64_t{1} << 28;
+  const int64_t count = given->rows, cols = given->cols;
+  int64_t x_stride = given->x_row_stride, y_stride = given->y_row_stride;
+  if (count == 1 || x_stride == 0) x_stride = cols;
+  if (count == 1 || y_stride == 0) y_stride = cols;
+  const auto within = [](int64_t value, int64_t least, int64_t most) {
+    return static_cast<uint64_t>(value) - static_cast<uint64_t>(least) <= static_cast<uint64_t>(most - least);
+  };
+  if (!within(count, 1, kMost) || !within(cols, 1, kChunkElements)) return false;
+  if (!within(x_stride, cols, kMost) || !within(y_stride, cols, kMost)) return false;
+
+  rows->x = given->x, rows->y = given->y;
+  rows->rows = count, rows->cols = cols;
+  rows->x_stride = x_stride, rows->y_stride = y_stride;
+  rows->scale = static_cast<const float*>(given->scale);
+  rows->shift = nullptr, rows->mean = nullptr, rows->rstd = given->rstd;
+  if constexpr (kIsLayerNorm<Args>) rows->shift = static_cast<const float*>(given->shift), rows->mean = given->mean;
+  rows->dtype = dtype;
+  rows->epsilon = given->epsilon;
+  rows->streams = rows->overflows = false;
+
+  const Places places(*rows);
+  if (!places.AreValid() || ((rows->mean || rows->rstd) && !StatisticsAreApart(*rows))) return false;
+  const int64_t bytes = 2 * count * cols * places.size;
+  if (bytes >= kLeastStreamingBytes) {
+    rows->streams = !places.in_place && WritesPastCaches(bytes / 2, options->executor);
+    rows->overflows = OverflowsCaches(bytes);
   }
-  if (!FindTarget(target, &options->target_index)) return false;
-  const int64_t bytes = count * cols * static_cast<int64_t>(size);
-  *rows = {given->x,
-           given->y,
-           count,
-           cols,
-           x_stride,
-           y_stride,
-           static_cast<const float*>(given->scale),
-           static_cast<const float*>(shift),
-           mean,
-           given->rstd,
-           dtype,
-           given->epsilon,
-           !in_place && WritesPastCaches(bytes, options->executor),
-           OverflowsCaches(2 * bytes)};
-  return true;
+  return FindTarget(target, &options->target_index);
 }
 
 // Channels that there is room for: a blocked layout fills up its last block.

@@ -41,9 +41,10 @@ bool TakePlainRows(const simdnorm_rms_norm_args* given, const simdnorm_options* 
                    CallOptions* options);
 
 // An entry point: checks the arguments and, where there is anything to do, calls run(args, options). `which` is what else
-// Validate asks for: RunIfValid(given, given_options, run, /*instance=*/true).
+// Validate asks for: RunIfValid(given, given_options, run, /*instance=*/true). Not inline: TakePlainRows goes before it.
 template <class Args, class Run, class... Which>
-simdnorm_status RunIfValid(const Args* given, const simdnorm_options* given_options, const Run& run, Which... which) {
+__attribute__((noinline)) simdnorm_status RunIfValid(const Args* given, const simdnorm_options* given_options, const Run& run,
+                                                     Which... which) {
   Args args;
   CallOptions options;
   bool empty = false;

@@ -265,11 +265,11 @@ template <size_t kHalf, class D, class V = hn::Vec<D>>
 HWY_INLINE void LaneWeights(D d, int64_t length, size_t lane, V& weight, V& weight_m2) {
   using T = hn::TFromD<D>;
   constexpr int64_t kLanes = 2 * static_cast<int64_t>(kHalf);
-  const T whole = static_cast<T>(length / kLanes);
   if (length % kLanes == 0) {
-    weight = hn::Set(d, T(0.5)), weight_m2 = hn::Set(d, whole * T(0.5));
+    weight = hn::Set(d, T(0.5)), weight_m2 = hn::Set(d, static_cast<T>(length) * (T(0.5) / T(kLanes)));
     return;
   }
+  const T whole = static_cast<T>(length / kLanes);
   alignas(64) T index[kStrip];
   for (size_t l = 0; l < kStrip; ++l) index[l] = static_cast<T>(l % kHalf);
   const V lower = hn::Load(d, index + lane), ragged = hn::Set(d, static_cast<T>(length % kLanes));
@@ -454,8 +454,9 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
   const V not_finite = hn::Sub(mean_of_d, mean_of_d);  // else 0
   const V mean = hn::Add(hn::Add(pivot, mean_of_d), not_finite);
-  const V variance = hn::Add(hn::Div(m2, hn::Set(d, count)), not_finite);
-  const V with_epsilon = hn::Add(variance, epsilon_v);
+  const V quotient = hn::Div(m2, hn::Set(d, count)), variance = hn::Add(quotient, not_finite);
+  // Not variance + epsilon, which is the same: the longest way through here is one addition shorter.
+  const V with_epsilon = hn::Add(quotient, hn::Add(epsilon_v, not_finite));
   const V rstd = hn::Div(hn::Set(d, 1.0), hn::Sqrt(with_epsilon));
   const auto high = ToFloat(d, mean);
   const V excess = hn::Sub(hn::PromoteTo(d, high), mean);

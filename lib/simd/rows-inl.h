@@ -736,7 +736,7 @@ HWY_INLINE void NormalizeRows(const PlainRows& rows, const Parameters& parameter
 
 // Row `row`, of f32: the same steps in one piece. Calls from one to the next would take longer than a short row's steps do.
 template <bool kCentred>
-HWY_INLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
+HWY_NOINLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   const StripTag<float> d;
   const float* x = static_cast<const float*>(rows.x) + row * rows.x_stride;
   float* y = static_cast<float*>(rows.y) + row * rows.y_stride;
@@ -802,7 +802,7 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
   WriteRun<false, kCentred>(d, x + done, y + done, cols - done, centre, scale.From(done), shift.From(done), false);
 }
 
-// Normalizes rows [begin, end) in turn. Not inline: its frame would cost a single row 5 ns.
+// Normalizes rows [begin, end) in turn.
 template <bool kCentred, class Scale, class Shift>
 HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int64_t end, const Scale scale, const Shift shift) {
   const StripTag<float> d;
@@ -829,7 +829,23 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
   }
 }
 
-// Kernel of a PlainRows: unit is a row.
+// Normalizes rows [begin, end) some at a time.
+template <bool kCentred>
+HWY_NOINLINE void NormalizeRowsInBatches(const PlainRows& rows, int64_t begin, int64_t end) {
+  const StreamFence fence(rows.streams);
+  int64_t batch = SequencesAtOnce(rows.dtype, rows.cols, rows.overflows);
+  if (GoesByPiece(rows.cols, rows.scale, rows.shift, rows.streams)) batch = HWY_MAX(2, batch);
+  // Worth it for results of 16 bits, and some rows.
+  const bool finite =
+      rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) && AllFinite(rows.shift, rows.cols);
+  const Parameters parameters = {rows.scale, rows.shift, finite};
+  for (int64_t first = begin, next; first < end; first = next) {
+    next = HWY_MIN(first + batch, end);
+    NormalizeRows<kCentred>(rows, parameters, first, next - first);
+  }
+}
+
+// Kernel of a PlainRows: unit is a row. Each way has its own frame: a large one would cost a single row 5 ns.
 template <bool kCentred>
 void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const PlainRows& rows = *static_cast<const PlainRows*>(args);
@@ -842,17 +858,7 @@ void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
       return NormalizeRowsInTurn<kCentred>(rows, begin, end, PerElement{rows.scale}, shift);
     }
   }
-  const StreamFence fence(rows.streams);
-  int64_t batch = SequencesAtOnce(rows.dtype, rows.cols, rows.overflows);
-  if (GoesByPiece(rows.cols, rows.scale, rows.shift, rows.streams)) batch = HWY_MAX(2, batch);
-  // Worth it for results of 16 bits, and some rows.
-  const bool finite =
-      rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) && AllFinite(rows.shift, rows.cols);
-  const Parameters parameters = {rows.scale, rows.shift, finite};
-  for (int64_t first = begin, next; first < end; first = next) {
-    next = HWY_MIN(first + batch, end);
-    NormalizeRows<kCentred>(rows, parameters, first, next - first);
-  }
+  NormalizeRowsInBatches<kCentred>(rows, begin, end);
 }
 
 // Kernel of a SharedSequences: unit u is group u % groups of its sequence u / groups.
@@ -918,9 +924,8 @@ void SharedWrite(const void* args, int64_t begin, int64_t end) {
 }
 
 template <bool kCentred>
-constexpr SequenceKernels kSequenceKernels = {
-    NormalizeSequences<kCentred>, NormalizePlainRows<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>, SharedSave,
-    SharedWrite<kCentred>};
+constexpr SequenceKernels kSequenceKernels = {NormalizeSequences<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>,
+                                              SharedSave, SharedWrite<kCentred>};
 
 // What normalizes channels [first, first + count), count <= 16, by given statistics.
 HWY_INLINE void GivenFactors(const SequenceNorm& norm, int64_t first, int64_t count, ChannelFactors<float>& factors) {
