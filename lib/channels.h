@@ -9,14 +9,15 @@ namespace simdnorm {
 
 struct CallOptions;
 
-constexpr int64_t kSharedStrips = 2;  // strips of channels whose groups' moments are kept at a time
+constexpr int64_t kSharedStrips = 8;     // strips of channels whose row chunks are shared at a time, at most
+constexpr int64_t kSharedMoments = 128;  // groups of their row chunks times strips, whose moments are kept at a time
 
 // The kernels for a CPU target.
 struct ChannelKernels {
   Kernel normalize;    // of a ChannelNorm; unit: UnitChannels channels. The others: of a SharedChannels
   Kernel normalizers;  // unit: UnitChannels channels
-  Kernel moments;      // unit: a group of row chunks; of at most kSharedStrips strips, as finish and save
-  Kernel finish;       // one unit
+  Kernel moments;      // unit: one of the groups of row chunks; of at most kSharedStrips strips, as finish and save
+  Kernel finish;       // one unit: merges their moments, and after the last group finds the normalizers
   Kernel save;         // one unit
   Kernel write;        // unit: a row
 };
@@ -25,8 +26,11 @@ struct ChannelKernels {
 struct SharedChannels {
   const ChannelNorm* norm;
   int64_t first, count;
-  MomentsOf<kItems>* moments;  // [groups][kSharedStrips]
-  Normalizers* normalizers;    // of each strip
+  Normalizers* normalizers;  // of each strip
+  // Where row chunks are shared, some groups of them after the other.
+  int64_t first_group, num_groups;
+  MomentsOf<kItems>* moments;  // [num_groups][strips]
+  MomentsOf<kItems>* totals;   // of each strip, so far
   bool in_double;              // gather again in double, for those channels whose normalizer says so
 };
 

@@ -103,6 +103,11 @@ std::vector<LargeCase> LargeCases() {
       {"channels of tiles, then rows", channels(kTraining, SIMDNORM_NHWC, 2, 1100, num_rows)},
   };
   if (SmallEffort()) cases.resize(5);
+  // More than caches hold; and in three passes, as moments of so many chunks are not kept together.
+  for (const Data data : {Data::kNormal, Data::kNonFinite, Data::kOutlierEnds}) {
+    cases.push_back({"row chunks, NHWC", channels(kTraining, SIMDNORM_NHWC, 2, 72, num_rows * 64)});
+    cases.back().problem.data = data;
+  }
   const auto fused = [](Problem p, simdnorm_dtype y_dtype) {
     p.x_dtype = p.residual_dtype = p.h_dtype = SIMDNORM_BF16;
     p.y_dtype = y_dtype;

@@ -744,39 +744,42 @@ void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
 template <class T, bool kCentred>
 HWY_INLINE void GatherShared(const SharedChannels& shared, const Tile& tile, int64_t first_strip, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *shared.norm;
+  const int64_t strips = Tile{0, shared.first, shared.count}.Strips();
   TilePivots<T> pivots;
   FindPivots<T, kCentred>(norm, tile, norm.Rows(), pivots);
   ChannelMoments<T, kCentred>(norm, tile, norm.Rows(), pivots, begin, end,
                               [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
-                                shared.moments[group * kSharedStrips + first_strip + s] = moments;
+                                shared.moments[(group - shared.first_group) * strips + first_strip + s] = moments;
                               });
 }
 
-// Kernel of a SharedChannels: unit u is group u of the row chunks.
+// Kernel of a SharedChannels: unit u is group first_group + u of the row chunks.
 template <bool kCentred>
 void SharedChannelMoments(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const Tile tile = {0, shared.first, shared.count};
+  begin += shared.first_group, end += shared.first_group;
   if (!shared.in_double) return GatherShared<float, kCentred>(shared, tile, 0, begin, end);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (AnyInDouble(shared.normalizers[s], tile.Valid(s))) GatherShared<double, kCentred>(shared, tile.Strip(s), s, begin, end);
   }
 }
 
-// Kernel of a SharedChannels, one unit: moments become normalizers.
+// Kernel of a SharedChannels, one unit: moments become totals and, after the last group, normalizers.
 template <bool kCentred>
 void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const ChannelNorm& norm = *shared.norm;
   const Tile tile = {0, shared.first, shared.count};
+  const int64_t strips = tile.Strips();
+  const bool last = shared.first_group + shared.num_groups == norm.Chunks(norm.Rows()).groups;
   TilePivots<float> pivots;
-  FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
-  for (int64_t s = 0; s < tile.Strips(); ++s) {
+  if (last) FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
+  for (int64_t s = 0; s < strips; ++s) {
     if (shared.in_double && !AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
-    MomentsOf<kItems> total;
-    for (int64_t group = 0; group < norm.Chunks(norm.Rows()).groups; ++group) {
-      MergeMoments(total, shared.moments[group * kSharedStrips + s], tile.Valid(s));
-    }
+    MomentsOf<kItems>& total = shared.totals[s];
+    for (int64_t g = 0; g < shared.num_groups; ++g) MergeMoments(total, shared.moments[g * strips + s], tile.Valid(s));
+    if (!last) continue;
     if (!shared.in_double) {
       Finish(total, pivots.of + s * kItems, tile.Valid(s), norm.epsilon, shared.normalizers[s], 0);
     } else {

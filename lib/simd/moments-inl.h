@@ -454,7 +454,10 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
   const V not_finite = hn::Sub(mean_of_d, mean_of_d);  // else 0
   const V mean = hn::Add(hn::Add(pivot, mean_of_d), not_finite);
-  const V quotient = hn::Div(m2, hn::Set(d, count)), variance = hn::Add(quotient, not_finite);
+  // By a power of two a product is the same as a quotient, and sooner there.
+  const int64_t whole = static_cast<int64_t>(count);
+  const V quotient = (whole & (whole - 1)) == 0 ? hn::Mul(m2, hn::Set(d, 1 / count)) : hn::Div(m2, hn::Set(d, count));
+  const V variance = hn::Add(quotient, not_finite);
   // Not variance + epsilon, which is the same: the longest way through here is one addition shorter.
   const V with_epsilon = hn::Add(quotient, hn::Add(epsilon_v, not_finite));
   const V rstd = hn::Div(hn::Set(d, 1.0), hn::Sqrt(with_epsilon));
