@@ -45,7 +45,7 @@ HWY_NOINLINE void ShareChunks(const Executor& executor, const ChannelKernels& ke
   const int64_t rows = norm.Rows(), groups = norm.Chunks(rows).groups;
   const int64_t room = std::clamp<int64_t>(kSharedMoments / NumThreads(executor), kSharedMoments / kMaxGroups, kSharedStrips);
   const int64_t strips = std::min(room, (end - first + kItems - 1) / kItems);
-  const int64_t passes = (groups * strips + kSharedMoments - 1) / kSharedMoments, most = (groups + passes - 1) / passes;
+  const int64_t fit = kSharedMoments / strips, passes = (groups + fit - 1) / fit, most = (groups + passes - 1) / passes;
   for (; first < end; first += strips * kItems, normalizers += strips) {
     const int64_t count = std::min(strips * kItems, end - first);
     SharedChannels shared = {&norm, first, count, normalizers, 0, 0, moments, totals, false};

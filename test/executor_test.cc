@@ -105,7 +105,7 @@ std::vector<LargeCase> LargeCases() {
   if (SmallEffort()) cases.resize(5);
   // More than caches hold; and in three passes, as moments of so many chunks are not kept together.
   for (const Data data : {Data::kNormal, Data::kNonFinite, Data::kOutlierEnds}) {
-    cases.push_back({"row chunks, NHWC", channels(kTraining, SIMDNORM_NHWC, 2, 72, num_rows * 64)});
+    cases.push_back({"row chunks, NHWC", channels(kTraining, SIMDNORM_NHWC, num_rows, 72, 153)});
     cases.back().problem.data = data;
   }
   const auto fused = [](Problem p, simdnorm_dtype y_dtype) {
