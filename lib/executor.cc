@@ -91,7 +91,7 @@ int64_t NumProcessors() {
 #endif
 }
 
-// Not inline: small calls, which share nothing, are to be short.
+// Runs the ranges on the caller's threads or OpenMP's. Not inline: calls that share nothing are to be short.
 __attribute__((noinline)) void Share(const Executor& executor, Ranges ranges) {
   if (ranges.num_tasks == 1) return RunRange(&ranges, 0);
   if (executor.parallel_for) return executor.parallel_for(executor.pool, ranges.num_tasks, RunRange, &ranges);
