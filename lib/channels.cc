@@ -48,7 +48,8 @@ HWY_NOINLINE void ShareChunks(const Executor& executor, const ChannelKernels& ke
   const int64_t fit = kSharedMoments / strips, passes = (groups + fit - 1) / fit, most = (groups + passes - 1) / passes;
   for (; first < end; first += strips * kItems, normalizers += strips) {
     const int64_t count = std::min(strips * kItems, end - first);
-    SharedChannels shared = {&norm, first, count, normalizers, 0, 0, moments, totals, false};
+    SharedChannels shared = {&norm, first, count, normalizers};
+    shared.moments = moments, shared.totals = totals;
     const auto gather = [&] {
       for (MomentsOf<kItems>& total : totals) total.count = 0;
       for (int64_t group = 0; group < groups; group += shared.num_groups) {
@@ -71,7 +72,7 @@ HWY_NOINLINE void RunShared(const Executor& executor, const ChannelKernels& kern
   const int64_t unit = UnitChannels(norm), step = kTile / unit * unit, channels = norm.Channels(0), rows = norm.Rows();
   for (int64_t first = 0; first < channels; first += step) {
     const int64_t count = std::min(step, channels - first);
-    SharedChannels shared = {&norm, first, count, normalizers, 0, 0, nullptr, nullptr, false};
+    SharedChannels shared = {&norm, first, count, normalizers};
     if (chunks) {
       ShareChunks(executor, kernels, norm, first, first + count, normalizers);
     } else {
@@ -90,7 +91,7 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
   const int64_t units = norm.outer * UnitsPerOuter(norm), rows = norm.Rows();
   const int64_t threads = norm.outer == 1 && norm.channels_per_group <= kTile ? NumThreads(options.executor) : 1;
   // Row chunks are shared where channels are too few to be; and where memory is behind and all of a row can be taken at a time,
-  // as it lies there (measured, in time: 0.8 of a half of each row for each of two threads; 1.1 in caches).
+  // as it lies there (measured, in time: 0.7 to 0.8 of a half of each row for each of two threads; 1.1 in caches).
   const int64_t groups = norm.Chunks(rows).groups;
   const bool few =
       units < threads ? groups > 1 : norm.overflows && norm.channels <= kSharedStrips * kItems && groups >= 4 * threads;
@@ -104,7 +105,7 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
 
 void RunGivenChannels(const CallOptions& options, const ChannelNorm& norm) {
   // Rows are shared, or parts of few: a processor's cache has those that it wrote, or is about to read, when the steps before
-  // and after are shared alike. (With channels to share, 128 x 1024 took 3 times as long on two threads.)
+  // and after are shared alike. (With channels to share, 128 x 1024 took 1.6 to 7 times as long on two threads.)
   const int64_t tiles = norm.TilesPerOuter();
   ParallelFor(options.executor, norm.outer * tiles * norm.Rows(), norm.channels / tiles,
               HWY_DISPATCH_TABLE(GivenChannelKernel)[options.target_index](), &norm);

@@ -1,5 +1,6 @@
 // Runs channel kernels (simd/channels-inl.h): ranges of channels as the units of parallel work where there are enough of
-// them, else the groups of row chunks of some channels at a time. Which of the two cannot be seen in the result.
+// them, else, and where rows are short and come from memory, the groups of row chunks of some channels at a time. Which of the
+// two cannot be seen in the result.
 #ifndef SIMDNORM_LIB_CHANNELS_H_
 #define SIMDNORM_LIB_CHANNELS_H_
 
@@ -28,10 +29,10 @@ struct SharedChannels {
   int64_t first, count;
   Normalizers* normalizers;  // of each strip
   // Where row chunks are shared, some groups of them after the other.
-  int64_t first_group, num_groups;
-  MomentsOf<kItems>* moments;  // [num_groups][strips]
-  MomentsOf<kItems>* totals;   // of each strip, so far
-  bool in_double;              // gather again in double, for those channels whose normalizer says so
+  int64_t first_group = 0, num_groups = 0;
+  MomentsOf<kItems>* moments = nullptr;  // [num_groups][strips]
+  MomentsOf<kItems>* totals = nullptr;   // of each strip, so far
+  bool in_double = false;                // gather again in double, for those channels whose normalizer says so
 };
 
 // The least that one task works on.

@@ -675,7 +675,7 @@ bool SetsMore(const Args& given, size_t known) {
   return more != 0;
 }
 
-// See TakePlainRows. Buffers and the checks above say all of this too, and more, in ten times as many instructions; what is not
+// See TakePlainRows. Buffers and the checks above say all of this too, and more, in many more instructions; what is not
 // certain here is left to them.
 template <class Args>
 bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {

@@ -440,11 +440,10 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   const FloatTag<D> df;
   const V zero = hn::Zero(d), epsilon_v = hn::Set(d, static_cast<double>(epsilon));
   const auto load = [&](auto tag, const auto* from) HWY_ATTR {
-    // x86's LoadU of one lane is 0 beyond it: clang clears that of a register by a form of vmovq unknown to valgrind 3.19.
-    if constexpr (HWY_ARCH_X86 && hn::MaxLanes(tag) == 1) return hn::Set(tag, *from);
-    const auto all = hn::LoadU(tag, from);
-    if constexpr (hn::MaxLanes(tag) == 1) return all;
-    return hn::IfThenElseZero(hn::FirstN(tag, items), all);
+    // Asked of d: MaxLanes of a tag of halves is 1 for two lanes in SVE of 128 bits. And set, not loaded: x86's LoadU of a lane
+    // is 0 beyond it, and clang clears that of a register by a form of vmovq that valgrind 3.19 does not know.
+    if constexpr (hn::MaxLanes(d) == 1) return hn::Set(tag, *from);
+    return hn::IfThenElseZero(hn::FirstN(tag, items), hn::LoadU(tag, from));
   };
   const V mean_of_d = load(d, moments_mean), m2 = load(d, moments_m2);
   V pivot;
