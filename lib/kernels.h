@@ -185,6 +185,9 @@ struct SequenceNorm {
     return begin + plane * tensor.plane_stride;
   }
 
+  // By position: which scale and shift a sequence has.
+  int64_t ScaleSet(int64_t sequence) const { return sequences_per_scale == 0 ? 0 : sequence / sequences_per_scale; }
+
   // By channel.
   int64_t Sample(int64_t sequence, int64_t plane) const { return planes_are_samples ? plane : sequence / groups; }
   int64_t Channel(int64_t sequence, int64_t plane, int64_t start) const {
@@ -242,11 +245,12 @@ struct PlainRows {
   void* y;
   int64_t rows, cols;  // cols <= kChunkElements
   int64_t x_stride, y_stride;
-  const float* scale;  // null: 1
-  const float* shift;  // null: 0
-  float* mean;         // null: not wanted
-  float* rstd;         // null: not wanted
+  const void* scale;  // null: 1
+  const void* shift;  // null: 0
+  float* mean;        // null: not wanted
+  float* rstd;        // null: not wanted
   simdnorm_dtype dtype;
+  simdnorm_dtype scale_dtype;  // f32, or that of x and y; f32 where there are none
   float epsilon;
   bool streams;    // y is written past the caches
   bool overflows;  // the caches do not hold x and y
@@ -259,6 +263,7 @@ struct PlainRows {
     norm.length = cols;
     norm.scale = scale;
     norm.shift = shift;
+    norm.scale_dtype = scale_dtype;
     norm.epsilon = epsilon;
     norm.outputs.mean = mean;
     norm.outputs.rstd = rstd;

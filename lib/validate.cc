@@ -637,18 +637,21 @@ struct Places {
       : size(static_cast<int64_t>(ElementSize(rows.dtype))),
         x(rows.x, ((rows.rows - 1) * rows.x_stride + rows.cols) * size),
         y(rows.y, ((rows.rows - 1) * rows.y_stride + rows.cols) * size),
-        scale(rows.scale, rows.cols * kFloat),
-        shift(rows.shift, rows.cols * kFloat),
+        scale_size(rows.scale_dtype == SIMDNORM_F32 ? kFloat : size),
+        scale(rows.scale, rows.cols * scale_size),
+        shift(rows.shift, rows.cols * scale_size),
         in_place(rows.x == rows.y && rows.x_stride == rows.y_stride) {}
 
   bool AreValid() const {
-    return x.IsInOrder(size) && y.IsInOrder(size) && scale.IsInOrder(kFloat) && shift.IsInOrder(kFloat) &&
+    return x.IsInOrder(size) && y.IsInOrder(size) && scale.IsInOrder(scale_size) && shift.IsInOrder(scale_size) &&
            (in_place || AreApart(x, y)) && AreApart(y, scale) && AreApart(y, shift);
   }
 
   static constexpr int64_t kFloat = sizeof(float);
   int64_t size;
-  Extent x, y, scale, shift;
+  Extent x, y;
+  int64_t scale_size;
+  Extent scale, shift;
   bool in_place;
 };
 
@@ -687,9 +690,9 @@ bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRo
     options->executor = {given_options->parallel_for, given_options->pool, given_options->max_threads};
     target = given_options->target;
   }
-  const simdnorm_dtype dtype = given->x_dtype;
-  if (dtype != given->y_dtype || static_cast<uint32_t>(dtype) > SIMDNORM_F16 || given->scale_dtype != SIMDNORM_F32)
-    return false;
+  const simdnorm_dtype dtype = given->x_dtype, scale_dtype = given->scale_dtype;
+  if (dtype != given->y_dtype || static_cast<uint32_t>(dtype) > SIMDNORM_F16) return false;
+  if (scale_dtype != SIMDNORM_F32 && scale_dtype != dtype) return false;
   if (!isfinite(given->epsilon) || given->x == nullptr || given->y == nullptr) return false;
 
   // Sizes whose products and sums with addresses cannot overflow, and rows without gaps that are not looked at.
@@ -707,10 +710,11 @@ bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRo
   rows->x = given->x, rows->y = given->y;
   rows->rows = count, rows->cols = cols;
   rows->x_stride = x_stride, rows->y_stride = y_stride;
-  rows->scale = static_cast<const float*>(given->scale);
+  rows->scale = given->scale;
   rows->shift = nullptr, rows->mean = nullptr, rows->rstd = given->rstd;
-  if constexpr (kIsLayerNorm<Args>) rows->shift = static_cast<const float*>(given->shift), rows->mean = given->mean;
+  if constexpr (kIsLayerNorm<Args>) rows->shift = given->shift, rows->mean = given->mean;
   rows->dtype = dtype;
+  rows->scale_dtype = rows->scale || rows->shift ? scale_dtype : SIMDNORM_F32;
   rows->epsilon = given->epsilon;
   rows->streams = rows->overflows = false;
 

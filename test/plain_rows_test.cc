@@ -86,6 +86,7 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
                                   nullptr,
                                   nullptr,
                                   dtype,
+                                  SIMDNORM_F32,
                                   1e-5f,
                                   false,
                                   false};
@@ -104,6 +105,88 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
       }
     }
   });
+}
+
+// Of `rows` rows through the C API, f32 but for what is of `dtype`: y and, with a residual, behind it h.
+struct RowsOf16Bits {
+  simdnorm_dtype dtype;
+  const uint16_t *x, *residual;
+  const void *scale, *shift;
+  simdnorm_dtype scale_dtype;
+  int64_t cols;
+
+  template <class Args, class Call>
+  std::vector<uint16_t> Results(Args args, int64_t rows, const char* target, const Call& call) const {
+    std::vector<uint16_t> results(static_cast<size_t>((residual ? 2 : 1) * rows * cols));
+    args.struct_size = sizeof(args);
+    args.epsilon = 1e-5f;
+    args.x = x, args.y = results.data();
+    args.x_dtype = args.y_dtype = dtype;
+    args.rows = rows, args.cols = cols;
+    args.scale = scale, args.scale_dtype = scale_dtype;
+    if (residual) {
+      args.residual = residual, args.h = results.data() + rows * cols;
+      args.residual_dtype = args.h_dtype = dtype;
+    }
+    simdnorm_options options = {};
+    options.struct_size = sizeof(options);
+    options.target = target;
+    options.max_threads = 1;
+    REQUIRE(call(&args, &options) == SIMDNORM_OK);
+    return results;
+  }
+  std::vector<uint16_t> Results(bool centred, int64_t rows, const char* target) const {
+    if (!centred) return Results(simdnorm_rms_norm_args(), rows, target, simdnorm_rms_norm);
+    simdnorm_layer_norm_args args = {};
+    args.shift = shift;
+    return Results(args, rows, target, simdnorm_layer_norm);
+  }
+};
+
+TEST_CASE("rows of 16 bits: scale and shift of 16 bits, as they lie or widened before, give the bits of the same in f32") {
+  constexpr int64_t kRows[] = {1, 4, 5, 19}, kMostCols = 4200;
+  std::mt19937 random(11);
+  for (const simdnorm_dtype dtype : {SIMDNORM_BF16, SIMDNORM_F16}) {
+    // Numbers of about 1 in either dtype.
+    const auto fill = [&](int64_t n) {
+      std::vector<uint16_t> bits(static_cast<size_t>(n));
+      const unsigned one = dtype == SIMDNORM_BF16 ? 0x3F80 : 0x3C00;
+      for (uint16_t& b : bits) b = static_cast<uint16_t>((one ^ (random() & 0x8000u)) + random() % 128);
+      return bits;
+    };
+    const std::vector<uint16_t> x = fill(19 * kMostCols), residual = fill(19 * kMostCols);
+    std::vector<uint16_t> scale = fill(kMostCols), shift = fill(kMostCols);
+    shift[3] = dtype == SIMDNORM_BF16 ? 0xFFC1 : 0xFE01;  // NaN of its own
+    std::vector<float> wide_scale, wide_shift;
+    for (const uint16_t& bits : scale) wide_scale.push_back(GetElement(&bits, dtype, 0));
+    for (const uint16_t& bits : shift) wide_shift.push_back(GetElement(&bits, dtype, 0));
+    ForEachTarget([&](const char* target) {
+      for (const int64_t cols : {1, 7, 16, 33, 129, 777, 2100, 4200}) {
+        for (int combination = 0; combination < 16; ++combination) {
+          const bool centred = combination % 2 == 0, adds = combination / 2 % 2 != 0;
+          const bool has_scale = combination / 8 == 0, has_shift = combination / 4 % 2 == 0;
+          const auto given = [&](const auto& scales, const auto& shifts, simdnorm_dtype parameters) {
+            return RowsOf16Bits{dtype,
+                                x.data(),
+                                adds ? residual.data() : nullptr,
+                                has_scale ? scales.data() : nullptr,
+                                has_shift ? shifts.data() : nullptr,
+                                parameters,
+                                cols};
+          };
+          const RowsOf16Bits wide = given(wide_scale, wide_shift, SIMDNORM_F32), narrow = given(scale, shift, dtype);
+          for (const int64_t rows : kRows) {
+            CAPTURE(std::string(target));
+            CAPTURE(DtypeName(dtype));
+            CAPTURE(cols);
+            CAPTURE(combination);
+            CAPTURE(rows);
+            CHECK(narrow.Results(centred, rows, target) == wide.Results(centred, rows, target));
+          }
+        }
+      }
+    });
+  }
 }
 
 // y and, behind it, h of sequences, each with gaps that nobody writes to.
@@ -140,8 +223,8 @@ TEST_CASE("sequences: the same bits past the caches or not") {
   for (const int64_t cols : {5, 48, 700, 8500}) {
     CAPTURE(cols);
     for (const int64_t stride : {cols, (cols + 15) / 16 * 16, cols + 1}) {
-      PlainRows rows = {x.data(),     nullptr, 13,      cols,         cols,  stride, scale.data(),
-                        shift.data(), nullptr, nullptr, SIMDNORM_F32, 1e-5f, false,  false};
+      PlainRows rows = {x.data(), nullptr, 13,           cols,         cols,  stride, scale.data(), shift.data(),
+                        nullptr,  nullptr, SIMDNORM_F32, SIMDNORM_F32, 1e-5f, false,  false};
       simdnorm::SequenceNorm norm = rows.AsSequences();
       check(norm, rows.rows, rows.rows * stride);
       norm.residual = {residual.data(), SIMDNORM_F32, cols, 0, 0};

@@ -158,6 +158,7 @@ std::vector<CountedCase> Cases() {
       Make<RowsCase>("LayerNorm", kF32, {64, 64}, CallLayerNorm),      // short rows
       Make<RowsCase>("LayerNorm", kF32, {333, 777}, CallLayerNorm),    // no multiple of a vector
       Make<RowsCase>("LayerNorm", kF32, {4096, 4096}, CallLayerNorm),  // written past the caches
+      Make<RowsCase>("LayerNorm", kBf16, {1, 4096}, CallLayerNorm),    // with scale and shift as they lie
       Make<RowsCase>("LayerNorm", kBf16, {32, 4096}, CallLayerNorm),
       Make<RowsCase>("LayerNorm+SiLU", kF32, {32, 768}, CallLayerNormSiLU),
       Make<RowsCase>("AddRMSNorm", kF32, {32, 768}, CallAddRMSNorm),

@@ -253,20 +253,12 @@ HWY_INLINE void WriteSpelled(D d, const TX* x, TY* y, int64_t n, const Centre<fl
   });
 }
 
-// Scale and shift by position, from some position on, in f32; null: none.
-struct Parameters {
-  const float* scale;
-  const float* shift;
-  bool finite;  // all of them are known to be
-};
-
-// Those of a sequence's positions [start, start + n): where they are, or in the buffers, which have room for n.
+// Parameters of a sequence's positions [start, start + n), in f32: where they are, or in the buffers, which have room for n.
 HWY_INLINE Parameters ParametersOf(const SequenceNorm& norm, int64_t sequence, int64_t start, int64_t n, float* scale_buffer,
                                    float* shift_buffer) {
-  const int64_t set = norm.sequences_per_scale == 0 ? 0 : sequence / norm.sequences_per_scale;
-  const int64_t element = set * norm.scale_stride + start;
+  const int64_t element = norm.ScaleSet(sequence) * norm.scale_stride + start;
   return {ParameterSpan(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, scale_buffer),
-          ParameterSpan(norm.shift, norm.scale_dtype, 0, element, n, shift_buffer), false};
+          ParameterSpan(norm.shift, norm.scale_dtype, 0, element, n, shift_buffer), SIMDNORM_F32, false};
 }
 
 // From n <= kPiece values of h to what goes to y but for its dtype. `parameters` are null or those of the sequence from its
@@ -278,7 +270,7 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
   alignas(64) float scale_buffer[kPiece], shift_buffer[kPiece];
   const auto write_elements = [&](const Parameters& here) HWY_ATTR {
     WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
-      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre(centre), here.scale, here.shift, here.finite, streams);
+      WriteElements<kCentred>(d, x, 0, y, 0, n, 1, OneCentre(centre), here, streams);
     });
   };
   if (norm.by_channel) {
@@ -287,16 +279,15 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
           SpellOutChannels<T>(norm, sequence, plane, start, n, centre.rstd_in_double, scale_buffer, shift_buffer)) {
         WriteChannelsOfPlane(norm, sequence, plane, start, n, src, dst, dst_dtype, centre, streams);
       } else if constexpr (sizeof(T) == sizeof(double)) {
-        write_elements({scale_buffer, shift_buffer, false});
+        write_elements({scale_buffer, shift_buffer, SIMDNORM_F32, false});
       } else {
         WithElements<T>(src, dst, dst_dtype, [&](auto d, const auto* x, auto* y) HWY_ATTR {
           WriteSpelled(d, x, y, n, centre, scale_buffer, shift_buffer, streams);
         });
       }
     }
-  } else if (parameters) {
-    write_elements({parameters->scale ? parameters->scale + start : nullptr,
-                    parameters->shift ? parameters->shift + start : nullptr, parameters->finite});
+  } else if (parameters && (parameters->dtype == SIMDNORM_F32 || parameters->dtype == dst_dtype)) {
+    write_elements(parameters->From(start));
   } else {
     write_elements(ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer));
   }
@@ -391,10 +382,8 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
     if constexpr (kCentred)
       WriteChannelsOfPlane(norm, sequence, plane, start, length, x, y, norm.y.dtype, centre, norm.streams);
   } else {
-    const float* scale = parameters->scale ? parameters->scale + start : nullptr;
-    const float* shift = parameters->shift ? parameters->shift + start : nullptr;
     WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), scale, shift, parameters->finite, norm.streams);
+      WriteElements<kCentred>(d, from, 0, to, 0, length, 1, OneCentre(centre), parameters->From(start), norm.streams);
     });
   }
 }
@@ -434,23 +423,38 @@ HWY_INLINE void WriteSequence(const SequenceNorm& norm, int64_t sequence, int64_
   }
 }
 
-// Scale and shift of sequences as they come, in f32: where they are; or for short sequences in buffers, which are filled when
-// others are needed.
-class ParametersInFloat {
+// Scale and shift of sequences [begin, end) as they come: where they are, if they are in f32 or few sequences are written with
+// them; or for short sequences in f32 buffers, which are filled when others are needed.
+template <bool kCentred>
+class ParametersOfSequences {
  public:
-  explicit ParametersInFloat(const SequenceNorm& norm) : norm_(norm) {}
+  ParametersOfSequences(const SequenceNorm& norm, int64_t begin, int64_t end) : norm_(norm) {
+    const int64_t count = norm.sequences_per_scale == 0 ? end - begin : HWY_MIN(end - begin, norm.sequences_per_scale);
+    many_ = count >= kManySequences;
+    if (!norm.scale && !norm.shift) {
+      in_place_ = true, dtype_ = SIMDNORM_F32;
+    } else {
+      const bool taken = norm.scale_dtype == SIMDNORM_F32 || TakesParameters<kCentred>(count, norm.y.dtype, norm);
+      in_place_ = taken && norm.scale_offset == 0, dtype_ = norm.scale_dtype;
+    }
+  }
 
   // -> null if they are better looked at piece by piece
   HWY_INLINE const Parameters* Of(int64_t sequence) {
     if (norm_.by_channel) return nullptr;
-    const int64_t set = norm_.sequences_per_scale == 0 ? 0 : sequence / norm_.sequences_per_scale;
+    const int64_t set = norm_.ScaleSet(sequence);
     if (HWY_LIKELY(set == set_)) return &parameters_;
-    const bool in_place = (!norm_.scale && !norm_.shift) || (norm_.scale_dtype == SIMDNORM_F32 && norm_.scale_offset == 0);
-    if (!in_place && norm_.length > kMaxLength) return nullptr;
-    parameters_ = ParametersOf(norm_, sequence, 0, norm_.length, scale_, shift_);
+    if (in_place_) {
+      parameters_ = Parameters{norm_.scale, norm_.shift, dtype_, false}.From(set * norm_.scale_stride);
+    } else if (norm_.length <= kMaxLength) {
+      parameters_ = ParametersOf(norm_, sequence, 0, norm_.length, scale_, shift_);
+    } else {
+      return nullptr;
+    }
     // Worth it for results of 16 bits, and once for all of many rows.
-    parameters_.finite = norm_.sequences_per_scale == 0 && norm_.length <= kMaxLength && ElementSize(norm_.y.dtype) == 2 &&
-                         AllFinite(parameters_.scale, norm_.length) && AllFinite(parameters_.shift, norm_.length);
+    if (many_ && norm_.sequences_per_scale == 0 && norm_.length <= kMaxLength && ElementSize(norm_.y.dtype) == 2) {
+      parameters_.finite = AllFinite(parameters_, norm_.length);
+    }
     set_ = set;
     return &parameters_;
   }
@@ -458,6 +462,8 @@ class ParametersInFloat {
  private:
   static constexpr int64_t kMaxLength = 4096;
   const SequenceNorm& norm_;
+  bool many_, in_place_;
+  simdnorm_dtype dtype_;
   int64_t set_ = -1;
   Parameters parameters_;
   alignas(64) float scale_[kMaxLength], shift_[kMaxLength];
@@ -480,8 +486,7 @@ HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_st
   WithElements<float>(x, y, y_dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
     for (int64_t at = 0; at < length; at += piece) {
       WriteElements<kCentred>(d, from + at, x_stride, to + at, y_stride, HWY_MIN(piece, length - at), count,
-                              CentresOf(normalizers), parameters.scale ? parameters.scale + at : nullptr,
-                              parameters.shift ? parameters.shift + at : nullptr, parameters.finite, streams);
+                              CentresOf(normalizers), parameters.From(at), streams);
     }
   });
 }
@@ -656,7 +661,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   if (by_sample) batch = kItems;
 
   alignas(64) float stage[kStageElements];
-  ParametersInFloat parameters(norm);
+  ParametersOfSequences<kCentred> parameters(norm, begin, end);
   Normalizers normalizers;
   for (int64_t first = begin, count; first < end; first += count) {
     count = PaddedFrom(norm, first, end);
@@ -749,7 +754,8 @@ HWY_NOINLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   const bool in_double = Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0);
   if (!SettleRows<kCentred>(rows, row, 1, in_double, normalizers)) return;
   const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
-  WithParameters(rows.scale, rows.shift, [&](const auto scale, const auto shift) HWY_ATTR {
+  const auto *of_scale = static_cast<const float*>(rows.scale), *of_shift = static_cast<const float*>(rows.shift);
+  WithParameters(of_scale, of_shift, [&](const auto scale, const auto shift) HWY_ATTR {
     WriteRun<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
   });
 }
@@ -836,9 +842,8 @@ HWY_NOINLINE void NormalizeRowsInBatches(const PlainRows& rows, int64_t begin, i
   int64_t batch = SequencesAtOnce(rows.dtype, rows.cols, rows.overflows);
   if (GoesByPiece(rows.cols, rows.scale, rows.shift, rows.streams)) batch = HWY_MAX(2, batch);
   // Worth it for results of 16 bits, and some rows.
-  const bool finite =
-      rows.dtype != SIMDNORM_F32 && end - begin >= 4 && AllFinite(rows.scale, rows.cols) && AllFinite(rows.shift, rows.cols);
-  const Parameters parameters = {rows.scale, rows.shift, finite};
+  Parameters parameters = {rows.scale, rows.shift, rows.scale_dtype, false};
+  if (rows.dtype != SIMDNORM_F32 && end - begin >= kManySequences) parameters.finite = AllFinite(parameters, rows.cols);
   for (int64_t first = begin, next; first < end; first = next) {
     next = HWY_MIN(first + batch, end);
     NormalizeRows<kCentred>(rows, parameters, first, next - first);
@@ -850,12 +855,17 @@ template <bool kCentred>
 void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   const PlainRows& rows = *static_cast<const PlainRows*>(args);
   if (end - begin == 1 && rows.dtype == SIMDNORM_F32) return NormalizeRow<kCentred>(rows, begin);
+  if (rows.scale_dtype != SIMDNORM_F32 && !TakesParameters<kCentred>(end - begin, rows.dtype, rows)) {
+    const SequenceNorm norm = rows.AsSequences();
+    return NormalizeSequences<kCentred>(&norm, begin, end);
+  }
   if constexpr (kCanGoInTurn) {
     if (GoesInTurn<kCentred>(rows)) {
-      using Shift = std::conditional_t<kCentred, PerElement, Absent>;
-      Shift shift;
-      if constexpr (kCentred) shift.p = rows.shift;
-      return NormalizeRowsInTurn<kCentred>(rows, begin, end, PerElement{rows.scale}, shift);
+      const PerElement<float> scale = {static_cast<const float*>(rows.scale)};
+      if constexpr (kCentred) {
+        return NormalizeRowsInTurn<kCentred>(rows, begin, end, scale, PerElement<float>{static_cast<const float*>(rows.shift)});
+      }
+      return NormalizeRowsInTurn<kCentred>(rows, begin, end, scale, Absent());
     }
   }
   NormalizeRowsInBatches<kCentred>(rows, begin, end);
@@ -913,7 +923,8 @@ void SharedWrite(const void* args, int64_t begin, int64_t end) {
   const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
   const Grouping grouping = shared.norm->Chunks();
   const StreamFence fence(shared.norm->streams);
-  ParametersInFloat parameters(*shared.norm);
+  const int64_t first = shared.first + begin / grouping.groups, last_of = shared.first + (end - 1) / grouping.groups;
+  ParametersOfSequences<kCentred> parameters(*shared.norm, first, last_of + 1);
   for (int64_t unit = begin; unit < end;) {
     const int64_t i = unit / grouping.groups, last = HWY_MIN(end, (i + 1) * grouping.groups);
     WriteSequence<kCentred>(*shared.norm, shared.first + i, (unit - i * grouping.groups) * grouping.group_size,
