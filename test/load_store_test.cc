@@ -321,9 +321,17 @@ TEST_CASE("spans of any length are converted and added, and nothing around them 
           }
 
           for (int64_t i = 0; i < n; ++i) a[i] = SpanValue(n - i) * 1.7f;
-          HWY_DISPATCH_TABLE(AddSpan)[index](a.data(), narrow.raw(), dtype, sum.data(), n);
+          HWY_DISPATCH_TABLE(AddSpan)[index](a.data(), SIMDNORM_F32, narrow.raw(), dtype, sum.data(), n, false);
           for (int64_t i = 0; i < n; ++i) CHECK(BitsOf(sum[i]) == BitsOf(a[i] + narrow.Get(i)));
-          HWY_DISPATCH_TABLE(AddSpan)[index](a.data(), narrow.raw(), dtype, a.data(), n);
+          for (const simdnorm_dtype a_dtype : kFloatDtypes) {
+            const GuardedBuffer other(n, place, a_dtype), sum_of_other(n, place);
+            for (int64_t i = 0; i < n; ++i) other.Set(i, a[i]);
+            const bool from_afar = n % 2 != 0;
+            HWY_DISPATCH_TABLE(AddSpan)[index](other.raw(), a_dtype, narrow.raw(), dtype, sum_of_other.data(), n, from_afar);
+            for (int64_t i = 0; i < n; ++i) CHECK(BitsOf(sum_of_other[i]) == BitsOf(other.Get(i) + narrow.Get(i)));
+            CHECK(sum_of_other.OutsideIsUntouched());
+          }
+          HWY_DISPATCH_TABLE(AddSpan)[index](a.data(), SIMDNORM_F32, narrow.raw(), dtype, a.data(), n, false);
           for (int64_t i = 0; i < n; ++i) CHECK(BitsOf(a[i]) == BitsOf(sum[i]));
           CHECK(sum.OutsideIsUntouched());
           CHECK(a.OutsideIsUntouched());
@@ -356,7 +364,7 @@ TEST_CASE("a NaN or Inf anywhere in a span changes no other element") {
             uint32_t narrow[70];
             HWY_DISPATCH_TABLE(NarrowSpan)[index](from, narrow, dtype, n, false);
             for (int64_t i = 0; i < n; ++i) CHECK(ElementBits(narrow, dtype, i) == NarrowBits(from[i], dtype));
-            HWY_DISPATCH_TABLE(AddSpan)[index](from, narrow, dtype, sum, n);
+            HWY_DISPATCH_TABLE(AddSpan)[index](from, SIMDNORM_F32, narrow, dtype, sum, n, false);
             for (int64_t i = 0; i < n; ++i) CHECK(SameOrBothNaN(sum[i], from[i] + GetElement(narrow, dtype, i)));
           }
         }

@@ -411,22 +411,42 @@ HWY_NOINLINE inline void NarrowSpan(const float* from, void* to, simdnorm_dtype 
   });
 }
 
-// sum[i] = a[i] + b[i]; sum may be a, and so the last vector, which overlaps the one before it, is added up first.
-HWY_NOINLINE inline void AddSpan(const float* a, const void* b, simdnorm_dtype dtype, float* sum, int64_t n) {
-  WithElementType(dtype, [&](auto element) HWY_ATTR {
-    const auto* addends = static_cast<const decltype(element)*>(b);
-    const StripTag<float> d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), last = n - lanes;
-    if (last < 0) {
-      const size_t count = static_cast<size_t>(n);
-      StoreFirst<false>(hn::Add(LoadFirst(d, a, count), LoadFirst(d, addends, count)), d, sum, count);
-      return;
+// sum[i] = a[i] + b[i]; sum may be a, and so the last vector, which overlaps the one before it, is added up first. With
+// `asks_ahead` asks for as many elements that follow.
+template <class A, class B>
+HWY_INLINE void AddElements(const A* a, const B* b, float* sum, int64_t n, bool asks_ahead) {
+  const StripTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), last = n - lanes;
+  if (last < 0) {
+    const size_t count = static_cast<size_t>(n);
+    StoreFirst<false>(hn::Add(LoadFirst(d, a, count), LoadFirst(d, b, count)), d, sum, count);
+    return;
+  }
+  const auto last_sum = hn::Add(LoadElements(d, a + last), LoadElements(d, b + last));
+  for (int64_t i = 0; i < last; i += lanes) {
+    if (asks_ahead) hwy::Prefetch(a + n + i), hwy::Prefetch(b + n + i);
+    StoreElements<false>(hn::Add(LoadElements(d, a + i), LoadElements(d, b + i)), d, sum + i);
+  }
+  StoreElements<false>(last_sum, d, sum + last);
+}
+
+// The same of two dtypes; sum may be a of f32. With `from_afar`, they come from memory, or may soon: where both are of 16 bits,
+// which is read faster than caches beyond L2 give it, what follows is asked for. (Measured, rows of bf16: 0.8 to 0.95 of the
+// time. Rows of f32 would take up to 1.05.)
+HWY_NOINLINE inline void AddSpan(const void* a, simdnorm_dtype a_dtype, const void* b, simdnorm_dtype b_dtype, float* sum,
+                                 int64_t n, bool from_afar = false) {
+  if (a_dtype != SIMDNORM_F32 && a_dtype != b_dtype) {
+    WidenSpan(a, a_dtype, sum, n);
+    a = sum, a_dtype = SIMDNORM_F32;
+  }
+  WithElementType(b_dtype, [&](auto element) HWY_ATTR {
+    using B = decltype(element);
+    const auto* addends = static_cast<const B*>(b);
+    if (std::is_same_v<B, float> || a_dtype == SIMDNORM_F32) {
+      AddElements(static_cast<const float*>(a), addends, sum, n, false);
+    } else {
+      AddElements(static_cast<const B*>(a), addends, sum, n, from_afar);
     }
-    const auto last_sum = hn::Add(LoadElements(d, a + last), LoadElements(d, addends + last));
-    for (int64_t i = 0; i < last; i += lanes) {
-      StoreElements<false>(hn::Add(LoadElements(d, a + i), LoadElements(d, addends + i)), d, sum + i);
-    }
-    StoreElements<false>(last_sum, d, sum + last);
   });
 }
 

@@ -330,6 +330,13 @@ HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, 
   });
 }
 
+// Stores n values from `start` on of a plane where its h goes.
+HWY_INLINE void StoreH(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, const float* values,
+                       int64_t n) {
+  NarrowSpan(values, norm.h.At(norm.Offset(norm.h, sequence, plane) + start), norm.h.dtype, n,
+             norm.streams && norm.h.data != norm.x.data && norm.h.data != norm.residual.data);
+}
+
 // What does not go from x to y at a stroke: `length` elements from `start` on of a plane. `h` is where they are already, or
 // null. Stores the results (`quant_scale` as in StoreSpan); or with `max_abs` only takes their largest magnitude.
 template <class T, bool kCentred>
@@ -352,9 +359,7 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
       src = {source, SIMDNORM_F32};
     }
     const auto store_h = [&] {
-      if (!norm.h || max_abs) return;
-      NarrowSpan(static_cast<const float*>(src.data), norm.h.At(norm.Offset(norm.h, sequence, plane) + at), norm.h.dtype, n,
-                 norm.streams && norm.h.data != norm.x.data && norm.h.data != norm.residual.data);
+      if (norm.h && !max_abs) StoreH(norm, sequence, plane, at, static_cast<const float*>(src.data), n);
     };
     // Before y, where that may lie on x; else after all is read, as h may lie on the residual.
     if (at_y) store_h();
@@ -652,10 +657,13 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const SequenceNorm& norm = through_h ? of_h : given;
 
   const StreamFence fence(norm.streams);
-  const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
+  const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
+  const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(read, norm.y.dtype);
+  // What was added up in the stage goes on from there as plain runs do.
+  const bool as_runs = runs_of_plain || (short_enough && norm.bare && norm.y_is_write_only && !norm.by_channel &&
+                                         (!norm.h || read == SIMDNORM_F32) && WritesFrom<float>(read, norm.y.dtype));
   const bool by_sample = GoesBySample(norm);
   const bool together = short_enough || by_sample || runs_of_plain;
-  const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
   int64_t batch = short_enough ? SequencesAtOnce(read, elements, norm.overflows) : 1;
   if (runs_of_plain && GoesByPiece(elements, norm.scale, norm.shift, norm.streams)) batch = HWY_MAX(2, batch);
   if (by_sample) batch = kItems;
@@ -694,7 +702,10 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     }
     SaveStatistics(norm.outputs, first, count, values, normalizers);
     const Parameters* of_first = parameters.Of(first);
-    if (HWY_LIKELY(runs_of_plain && of_first && !any_in_double)) {
+    if (HWY_LIKELY(as_runs && of_first && !any_in_double)) {
+      for (int64_t i = 0; norm.h && i < count; ++i) {
+        StoreH(norm, first + i, 0, 0, static_cast<const float*>(view.At(i, 0, 0).data), elements);
+      }
       WriteRuns<kCentred>(view.base, view.stride, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.stride, norm.y.dtype,
                           norm.length, count, normalizers, *of_first, norm.streams);
       continue;

@@ -20,17 +20,17 @@ HWY_NOINLINE inline void FillStage(const SequenceNorm& norm, int64_t sequence, i
                                    float* stage) {
   const void* x = norm.x.At(norm.Offset(norm.x, sequence, plane) + start);
   const float* sum = stage;
-  if (norm.x.dtype == SIMDNORM_F32) {
+  if (norm.residual_before) {
+    const void* residual = norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start);
+    AddSpan(x, norm.x.dtype, residual, norm.residual.dtype, stage, n, norm.overflows);
+  } else if (norm.x.dtype == SIMDNORM_F32) {
     sum = static_cast<const float*>(x);
   } else {
     WidenSpan(x, norm.x.dtype, stage, n);
   }
-  if (norm.residual_before) {
-    AddSpan(sum, norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start), norm.residual.dtype, stage, n);
-    sum = stage;
-  }
   if (norm.bias) {
-    AddSpan(sum, static_cast<const unsigned char*>(norm.bias) + Bytes(norm.bias_dtype, start), norm.bias_dtype, stage, n);
+    const void* bias = static_cast<const unsigned char*>(norm.bias) + Bytes(norm.bias_dtype, start);
+    AddSpan(sum, SIMDNORM_F32, bias, norm.bias_dtype, stage, n);
     sum = stage;
   }
   if (sum != stage) memcpy(stage, sum, static_cast<size_t>(n) * sizeof(float));

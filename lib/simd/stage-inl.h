@@ -78,7 +78,7 @@ HWY_INLINE float ParameterAt(const void* data, simdnorm_dtype dtype, float offse
 // Adds to n normalized values in place, and activates them; `residual` points to their partners, or is null.
 HWY_INLINE void ApplyEpilogue(const Epilogue& epilogue, const void* residual, simdnorm_dtype residual_dtype, float* v,
                               int64_t n) {
-  if (residual) AddSpan(v, residual, residual_dtype, v, n);
+  if (residual) AddSpan(v, SIMDNORM_F32, residual, residual_dtype, v, n);
   Activate(epilogue.activation, epilogue.activation_slope, v, n);
 }
 
