@@ -511,8 +511,8 @@ class SpelledChannels {
       // The last vector may reach into what is the next channel's, which comes after it; the last channel has one more, for
       // reads beyond.
       for (const int64_t end = i + length + (c + 1 == count ? lanes : 0); i < end; i += lanes) {
-        hn::StoreU(mean, d, mean_ + i), hn::StoreU(low, d, low_ + i);
-        hn::StoreU(factor, d, factor_ + i), hn::StoreU(shift, d, shift_ + i);
+        if (has_low_) hn::StoreU(low, d, low_ + i);
+        hn::StoreU(mean, d, mean_ + i), hn::StoreU(factor, d, factor_ + i), hn::StoreU(shift, d, shift_ + i);
       }
     }
   }
@@ -574,7 +574,10 @@ HWY_NOINLINE inline void WriteBySample(const SequenceNorm& norm, int64_t first, 
                                        const ChannelFactors<float>& factors) {
   const int64_t end = plane + planes;
   const bool at_a_stroke = norm.plain && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
-  if (norm.length > SpelledChannels::kMaxLength || HWY_UNLIKELY(factors.kinds.any_split)) {
+  // Runs of f32 that fill a vector take little more than their elements do.
+  const bool of_float = at_a_stroke && norm.x.dtype == SIMDNORM_F32 && norm.y.dtype == SIMDNORM_F32 && !norm.streams &&
+                        norm.length >= static_cast<int64_t>(hn::Lanes(StripTag<float>()));
+  if (norm.length > SpelledChannels::kMaxLength || of_float || HWY_UNLIKELY(factors.kinds.any_split)) {
     for (; plane < end; ++plane) {
       if (at_a_stroke) {
         WritePlanes(norm, first, plane, norm.x.stride, norm.y.stride, count, factors, 0, 1);

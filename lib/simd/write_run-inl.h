@@ -353,6 +353,44 @@ struct ChannelFactors {
   }
 };
 
+// Runs of f32 by factors of which none is split, run i by those of channel first + i * next; `length` fills a vector at least.
+// The last vector ends where the run does, and overlaps the one before it: for short runs that is cheaper than a part of a
+// vector, and so is one look for NaN at all of them. kLow: some of the means have a low part.
+template <bool kLow, class D>
+HWY_NOINLINE void WriteFloatChannels(D d, const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t length,
+                                     int64_t count, const ChannelFactors<float>& factors, int64_t first, int64_t next) {
+  using V = hn::Vec<D>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), last = length - lanes;
+  V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  for (int64_t run = 0; run < count; ++run, first += next) {
+    const float* from = x + run * x_stride;
+    float* to = y + run * y_stride;
+    const V mean = hn::Set(d, factors.mean[first]), low = hn::Set(d, factors.low[first]);
+    const V factor = hn::Set(d, factors.factor[first]), shift = hn::Set(d, factors.shift[first]);
+    const auto result = [&](int64_t i) HWY_ATTR {
+      const V v = hn::LoadU(d, from + i);
+      if constexpr (kLow) return NormalizeChannels(d, v, mean, low, factor, shift);
+      return NormalizeChannels(d, v, mean, factor, shift);
+    };
+    const V v_last = result(last);
+    int64_t i = 0;
+    for (; i + lanes < last; i += 2 * lanes) {
+      const V v0 = result(i), v1 = result(i + lanes);
+      hn::StoreU(v0, d, to + i), hn::StoreU(v1, d, to + i + lanes);
+      sum0 = hn::Add(sum0, v0), sum1 = hn::Add(sum1, v1);
+    }
+    if (i < last) {
+      const V v = result(i);
+      hn::StoreU(v, d, to + i);
+      sum0 = hn::Add(sum0, v);
+    }
+    hn::StoreU(v_last, d, to + last);
+    sum1 = hn::Add(sum1, v_last);
+  }
+  if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) return;
+  for (int64_t run = 0; run < count; ++run) MakeNaNCanonical(y + run * y_stride, length);
+}
+
 // WriteRun for `count` runs, x_stride and y_stride elements apart: run i by the factors of channel first + i * next. With `own`
 // by statistics of its own, which are finite only if all of x are numbers that their arithmetic in f32 does not make Inf of.
 template <class D, class TX, class TY, class T = hn::TFromD<D>>
@@ -361,6 +399,14 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
   using V = hn::Vec<D>;
   const bool streams = may_stream && StreamsWell(y, y_stride, length);
   const bool numbers = own && factors.kinds.all_plain, any_split = sizeof(T) == sizeof(double) || factors.kinds.any_split;
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<TX, float> && std::is_same_v<TY, float>) {
+    if (HWY_LIKELY(!streams && !any_split && length >= static_cast<int64_t>(hn::Lanes(d)))) {
+      if (factors.kinds.any_low) {
+        return WriteFloatChannels<true>(d, x, x_stride, y, y_stride, length, count, factors, first, next);
+      }
+      return WriteFloatChannels<false>(d, x, x_stride, y, y_stride, length, count, factors, first, next);
+    }
+  }
   for (int64_t i = 0, c = first; i < count; ++i, c += next, x += x_stride, y += y_stride) {
     const V mean = hn::Set(d, factors.mean[c]), low = hn::Set(d, factors.low[c]);
     const V shift = hn::Set(d, static_cast<T>(factors.shift[c]));
