@@ -205,7 +205,7 @@ HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t 
   }
 }
 
-// RunMoments of runs that are one block.
+// RunMoments of runs that are one block. Means that are 0, where moments are not centred, are not stored.
 template <bool kCentred, size_t kStrips, class D, class TX, class T = hn::TFromD<D>>
 HWY_INLINE void MomentsOfBlocks(D d, const TX* HWY_RESTRICT x, int64_t stride, int64_t count, const T* HWY_RESTRICT pivots,
                                 T* HWY_RESTRICT mean, T* HWY_RESTRICT m2) {
@@ -219,7 +219,7 @@ HWY_INLINE void MomentsOfBlocks(D d, const TX* HWY_RESTRICT x, int64_t stride, i
       };
       V block_mean, block_m2;
       BlockMoments<kCentred, kStrips>(d, load, block_mean, block_m2);
-      hn::Store(block_mean, d, mean + l);
+      if constexpr (kCentred) hn::Store(block_mean, d, mean + l);
       hn::Store(block_m2, d, m2 + l);
     }
   }
@@ -329,9 +329,11 @@ HWY_INLINE void MergeHalves(int64_t length, size_t& num_items, T* HWY_RESTRICT m
       LaneWeights<kHalf>(d, length, l, weight, weight_m2);
       for (size_t i = 0; i < num_items; ++i) {
         const size_t a = 2 * kHalf * i + l, b = a + kHalf, to = kHalf * i + l;
-        V mean_a = hn::Load(d, mean + a), m2_a = hn::Load(d, m2 + a);
-        MergeLane<kCentred>(d, weight, weight_m2, hn::Load(d, mean + b), hn::Load(d, m2 + b), mean_a, m2_a);
-        hn::Store(mean_a, d, mean + to), hn::Store(m2_a, d, m2 + to);
+        V mean_a = hn::Zero(d), mean_b = hn::Zero(d), m2_a = hn::Load(d, m2 + a);
+        if constexpr (kCentred) mean_a = hn::Load(d, mean + a), mean_b = hn::Load(d, mean + b);
+        MergeLane<kCentred>(d, weight, weight_m2, mean_b, hn::Load(d, m2 + b), mean_a, m2_a);
+        if constexpr (kCentred) hn::Store(mean_a, d, mean + to);
+        hn::Store(m2_a, d, m2 + to);
       }
     }
     return;
@@ -341,11 +343,12 @@ HWY_INLINE void MergeHalves(int64_t length, size_t& num_items, T* HWY_RESTRICT m
   LaneWeights<kHalf>(d, length, 0, weight, weight_m2);
   for (size_t i = 0; i < num_items; i += 2) {
     const size_t p = i * lanes, q = HWY_MIN(i + 1, num_items - 1) * lanes, to = i / 2 * lanes;
-    V mean_a, mean_b, m2_a, m2_b;
-    SplitItems<kHalf>(d, hn::Load(d, mean + p), hn::Load(d, mean + q), mean_a, mean_b);
+    V mean_a = hn::Zero(d), mean_b = hn::Zero(d), m2_a, m2_b;
+    if constexpr (kCentred) SplitItems<kHalf>(d, hn::Load(d, mean + p), hn::Load(d, mean + q), mean_a, mean_b);
     SplitItems<kHalf>(d, hn::Load(d, m2 + p), hn::Load(d, m2 + q), m2_a, m2_b);
     MergeLane<kCentred>(d, weight, weight_m2, mean_b, m2_b, mean_a, m2_a);
-    hn::Store(mean_a, d, mean + to), hn::Store(m2_a, d, m2 + to);
+    if constexpr (kCentred) hn::Store(mean_a, d, mean + to);
+    hn::Store(m2_a, d, m2 + to);
   }
   num_items = (num_items + 1) / 2;
 #endif
@@ -357,7 +360,8 @@ template <bool kCentred, class D, class V = hn::Vec<D>>
 HWY_INLINE void MergeVector(D d, int64_t length, V mean, V m2, double& mean_of_run, double& m2_of_run) {
   constexpr size_t kHalf = hn::MaxLanes(d) / 2;
   if constexpr (kHalf == 0) {
-    mean_of_run = static_cast<double>(hn::GetLane(mean)), m2_of_run = static_cast<double>(hn::GetLane(m2));
+    if constexpr (kCentred) mean_of_run = static_cast<double>(hn::GetLane(mean));
+    m2_of_run = static_cast<double>(hn::GetLane(m2));
   } else {
     const hn::Half<D> half;
     auto mean_a = hn::LowerHalf(half, mean), m2_a = hn::LowerHalf(half, m2);
@@ -384,7 +388,9 @@ HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T, kCount>& runs, int64_t
       if constexpr (hn::MaxLanes(d) <= 8) MergeHalves<kCentred, 8>(length, one, mean, m2);
       if constexpr (hn::MaxLanes(d) <= 4) MergeHalves<kCentred, 4>(length, one, mean, m2);
       if constexpr (hn::MaxLanes(d) <= 2) MergeHalves<kCentred, 2>(length, one, mean, m2);
-      MergeVector<kCentred>(d, length, hn::Load(d, mean), hn::Load(d, m2), moments.mean[i], moments.m2[i]);
+      moments.mean[i] = 0;
+      const auto means = kCentred ? hn::Load(d, mean) : hn::Zero(d);
+      MergeVector<kCentred>(d, length, means, hn::Load(d, m2), moments.mean[i], moments.m2[i]);
     }
     return;
   }
@@ -394,9 +400,10 @@ HWY_INLINE void MergeLanes(int64_t length, LaneMoments<T, kCount>& runs, int64_t
   MergeHalves<kCentred, 4>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 2>(length, vectors, runs.mean, runs.m2);
   MergeHalves<kCentred, 1>(length, vectors, runs.mean, runs.m2);
-  if (num_items > 1) InOrder(static_cast<size_t>(num_items), runs.mean), InOrder(static_cast<size_t>(num_items), runs.m2);
+  if (kCentred && num_items > 1) InOrder(static_cast<size_t>(num_items), runs.mean);
+  if (num_items > 1) InOrder(static_cast<size_t>(num_items), runs.m2);
   for (int64_t i = 0; i < num_items; ++i) {
-    moments.mean[i] = static_cast<double>(runs.mean[i]);
+    moments.mean[i] = kCentred ? static_cast<double>(runs.mean[i]) : 0;
     moments.m2[i] = static_cast<double>(runs.m2[i]);
   }
 }
