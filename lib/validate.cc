@@ -683,7 +683,9 @@ bool SetsMore(const Args& given, size_t known) {
 template <class Args>
 bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
   if constexpr (sizeof(void*) < sizeof(uint64_t)) return false;
-  if (given == nullptr || given->struct_size != sizeof(Args) || SetsMore(*given, offsetof(Args, scale_offset))) return false;
+  constexpr size_t kFirstSize = offsetof(Args, scale_offset);  // of the least that Take takes
+  if (given == nullptr) return false;
+  if (given->struct_size != kFirstSize && (given->struct_size != sizeof(Args) || SetsMore(*given, kFirstSize))) return false;
   const char* target = nullptr;
   if (given_options != nullptr) {
     if (given_options->struct_size != sizeof(simdnorm_options) || given_options->max_threads < 0) return false;

@@ -2,9 +2,11 @@
 #include <stddef.h>
 #include <string.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -205,6 +207,45 @@ TEST_CASE("the C++ wrappers hand on all that goes with rows") {
       CheckWrapper(p, nullptr);
     }
   }
+}
+
+// The C call and the wrapper refuse or do the same where any 4 bytes of what goes with rows are not 0, or a pointer is not
+// null.
+template <class Args>
+void CheckEveryWord() {
+  constexpr size_t kPointers[] = {offsetof(Args, residual), offsetof(Args, bias),         offsetof(Args, h),
+                                  offsetof(Args, gate),     offsetof(Args, quant_scales), offsetof(Args, lengths)};
+  const uint32_t word = 0x3F800001;  // as a float just above 1; no dtype or choice
+  for (size_t at = offsetof(Args, scale_offset); at < sizeof(Args); at += sizeof(word)) {
+    float x[8] = {3, 1, 4, 1, 5, 9, 2, 6}, y[8] = {}, y_of_wrapper[8] = {};
+    float memory[16], expected[16];  // for whatever the pointer is to
+    std::fill(std::begin(memory), std::end(memory), 2.0f);
+    const void* const pointer = memory;
+    Args args = {};
+    args.struct_size = sizeof(args);
+    args.x = x, args.y = y;
+    args.rows = 2, args.cols = 4;
+    unsigned char* const field = reinterpret_cast<unsigned char*>(&args) + at;
+    if (std::count(std::begin(kPointers), std::end(kPointers), at) != 0) {
+      memcpy(field, &pointer, sizeof(pointer));
+      at += sizeof(pointer) - sizeof(word);
+    } else {
+      memcpy(field, &word, sizeof(word));
+    }
+    const simdnorm_status status = Call(args, nullptr);
+    std::copy(std::begin(memory), std::end(memory), expected);
+    std::fill(std::begin(memory), std::end(memory), 2.0f);
+    args.y = y_of_wrapper;
+    CAPTURE(at);
+    CHECK(Wrap(args, {}).status() == status);
+    CHECK(memcmp(y_of_wrapper, y, sizeof(y)) == 0);
+    CHECK(memcmp(memory, expected, sizeof(expected)) == 0);
+  }
+}
+
+TEST_CASE("the C++ wrappers hand on every field that goes with rows, by itself") {
+  CheckEveryWord<simdnorm_layer_norm_args>();
+  CheckEveryWord<simdnorm_rms_norm_args>();
 }
 
 // What calls on channels touch; whole blocks of 16 channels.
