@@ -109,7 +109,7 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
   });
 }
 
-// Of `rows` rows through the C API, f32 but for what is of `dtype`: y and, with a residual, behind it h.
+// Rows of `dtype` through the C API. Results: y and, with a residual, behind it h.
 struct RowsOf16Bits {
   simdnorm_dtype dtype;
   const uint16_t *x, *residual;
