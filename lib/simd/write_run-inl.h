@@ -19,8 +19,9 @@ HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
 
-// A whole vector, or its first n lanes.
+// A whole vector, or its first n lanes; of a loop by pairs, the second.
 struct Whole {};
+struct SecondOfPair : Whole {};
 struct Part {
   size_t n;
 };
@@ -110,6 +111,7 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
   using V = hn::Vec<D>;
   const int64_t step = static_cast<int64_t>(hn::Lanes(d));
   const auto result = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), i, Whole()); };
+  const auto second = [&](int64_t i) HWY_ATTR { return normalize(LoadElements(d, x + i), i, SecondOfPair()); };
   const auto result_of = [&](int64_t i, size_t n) HWY_ATTR { return normalize(LoadFirst(d, x + i, n), i, Part{n}); };
   int64_t i = 0;
   if (HWY_UNLIKELY(streams)) {
@@ -123,7 +125,7 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
     const int64_t first = i;
     V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
     for (; i + 2 * step <= length; i += 2 * step) {
-      const V v0 = result(i), v1 = result(i + step);
+      const V v0 = result(i), v1 = second(i + step);
       StorePair(v0, v1, d, y + i, streams);
       if constexpr (!kNumbers) sum0 = hn::Add(sum0, v0), sum1 = hn::Add(sum1, v1);
     }
@@ -136,9 +138,9 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
     if (!kNumbers && HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
   } else {
     for (; i + 2 * step <= length; i += 2 * step) {
-      const V v0 = result(i), v1 = result(i + step);
+      const V v0 = result(i), v1 = second(i + step);
       if (!kNumbers && HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(v0, v1))))) {
-        for (int64_t j = i; j < i + 2 * step; j += step) StoreElements(result(j), d, y + j);
+        StoreElements(v0, d, y + i), StoreElements(v1, d, y + i + step);
       } else {
         StorePair(v0, v1, d, y + i, streams);
       }
