@@ -264,6 +264,10 @@ HWY_INLINE bool IsWholeLines(const void* p, int64_t stride_bytes) {
 // measured.
 constexpr bool kCanStream = HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2;
 
+// Whether a vector is a whole line of a cache.
+template <class D>
+constexpr bool kIsLine = hn::MaxLanes(D()) * sizeof(hn::TFromD<D>) == kLineBytes;
+
 // Stores a vector whose place is a multiple of its size, past the caches if `streams`.
 template <class D, class V, class T>
 HWY_INLINE void StoreOrStream(V v, D d, T* p, bool streams) {

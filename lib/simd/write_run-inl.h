@@ -131,7 +131,11 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
     }
     if (i + step <= length) {
       const V v = result(i);
-      StoreElements<false>(v, d, y + i);
+      if constexpr (kIsFloat<D> && kIsLine<D>) {
+        StoreOrStream(v, d, y + i, streams);
+      } else {
+        StoreElements<false>(v, d, y + i);
+      }
       if constexpr (!kNumbers) sum0 = hn::Add(sum0, v);
       i += step;
     }
