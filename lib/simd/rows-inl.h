@@ -505,12 +505,13 @@ class SpelledChannels {
   SpelledChannels(const ChannelFactors<float>& of, int64_t count, int64_t length) : has_low_(of.kinds.any_low) {
     const StripTag<float> d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    for (int64_t c = 0, i = 0; c < count; ++c, i = c * length) {
+    for (int64_t c = 0; c < count; ++c) {
       const auto mean = hn::Set(d, of.mean[c]), low = hn::Set(d, of.low[c]);
       const auto factor = hn::Set(d, of.factor[c]), shift = hn::Set(d, of.shift[c]);
       // The last vector may reach into what is the next channel's, which comes after it; the last channel has one more, for
-      // reads beyond.
-      for (const int64_t end = i + length + (c + 1 == count ? lanes : 0); i < end; i += lanes) {
+      // reads beyond. All but the first are aligned: stores that cross a cache line take several times as long.
+      const int64_t begin = c * length, end = begin + length + (c + 1 == count ? lanes : 0);
+      for (int64_t i = begin; i < end; i = (i + lanes) & -lanes) {
         if (has_low_) hn::StoreU(low, d, low_ + i);
         hn::StoreU(mean, d, mean_ + i), hn::StoreU(factor, d, factor_ + i), hn::StoreU(shift, d, shift_ + i);
       }
