@@ -106,7 +106,7 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
 void RunGivenChannels(const CallOptions& options, const ChannelNorm& norm) {
   // Rows are shared, or parts of few: a processor's cache has those that it wrote, or is about to read, when the steps before
   // and after are shared alike. (With channels to share, 128 x 1024 took 1.6 to 7 times as long on two threads.)
-  const int64_t tiles = norm.TilesPerOuter();
+  const int64_t tiles = norm.GivenTilesPerOuter();
   ParallelFor(options.executor, norm.outer * tiles * norm.Rows(), norm.channels / tiles,
               HWY_DISPATCH_TABLE(GivenChannelKernel)[options.target_index](), &norm);
 }

@@ -31,10 +31,10 @@ struct Tile {
   Tile Strip(int64_t strip) const { return {outer, first + strip * kItems, Valid(strip)}; }
 };
 
-// Calls visit(tile) for the tiles of channels [begin, end) of problem `outer`.
+// Calls visit(tile) for the tiles of channels [begin, end) of problem `outer`, of `size` channels at most.
 template <class Visit>
-HWY_INLINE void ForEachTile(int64_t outer, int64_t begin, int64_t end, const Visit& visit) {
-  for (int64_t first = begin; first < end; first += kTile) visit(Tile{outer, first, HWY_MIN(kTile, end - first)});
+HWY_INLINE void ForEachTile(int64_t outer, int64_t begin, int64_t end, const Visit& visit, int64_t size = kTile) {
+  for (int64_t first = begin; first < end; first += size) visit(Tile{outer, first, HWY_MIN(size, end - first)});
 }
 
 // ---- Rows: which count, and where they lie.
@@ -383,11 +383,43 @@ constexpr int64_t kWriteRows = 8;  // of a whole tile that are staged, or have p
 // ((x - mean) * factor + low) * row_scale + row_shift, with the normalizers' rstd and offset in the two. Lanes of a ragged
 // strip that are no channels are worked on and not stored: they are 0, so that they are not just anything.
 struct TileFactors {
-  alignas(64) float mean[kTile], low[kTile], factor[kTile], scale[kTile], shift[kTile];
+  float *mean, *low, *factor, *scale, *shift;          // of each channel
   float row_scale[kWriteRows], row_shift[kWriteRows];  // of some rows
   bool any_low, all_plain;                             // FactorKinds of all
-  bool mixed[kTileStrips], any_mixed;                  // strips where channels are in double or split
+  bool mixed[kGivenTile / kItems], any_mixed;          // strips where channels are in double or split
 };
+
+// Those of a tile of at most kChannels channels, with room for them.
+template <int64_t kChannels>
+struct FactorsOfTile : TileFactors {
+  FactorsOfTile() { mean = of[0], low = of[1], factor = of[2], scale = of[3], shift = of[4]; }
+  FactorsOfTile(const FactorsOfTile&) = delete;
+  FactorsOfTile& operator=(const FactorsOfTile&) = delete;
+
+ private:
+  alignas(64) float of[5][kChannels];
+};
+
+// What normalizes a strip by given statistics: all of it that there is use for here.
+HWY_NOINLINE inline void GivenNormalizers(const ChannelNorm& norm, const Tile& tile, int64_t s, Normalizers& strip) {
+  const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + s * kItems;
+  const float* HWY_RESTRICT mean = norm.mean + channel;
+  const float* HWY_RESTRICT variance = norm.variance + channel;
+  for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd_double[i] = GivenRstd(variance[i], norm.epsilon);
+  for (int64_t i = 0; i < tile.Valid(s); ++i) {
+    strip.mean_high[i] = mean[i];
+    strip.mean[i] = static_cast<double>(mean[i]);
+    strip.in_double[i] = false;
+  }
+}
+
+// The same out of those of all strips; null: by given statistics, which are put into `given`.
+HWY_INLINE const Normalizers& NormalizersOfStrip(const ChannelNorm& norm, const Tile& tile, const Normalizers* own, int64_t s,
+                                                 Normalizers& given) {
+  if (own) return own[s];
+  GivenNormalizers(norm, tile, s, given);
+  return given;
+}
 
 HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int64_t n, float* scale, float* shift) {
   LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, 1, scale);
@@ -401,8 +433,9 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
   }
   factors.any_mixed = factors.any_low = false;
   factors.all_plain = !by_row;
+  Normalizers given;
   for (int64_t s = 0; s < tile.Strips(); ++s) {
-    const Normalizers& strip = normalizers[s];
+    const Normalizers& strip = NormalizersOfStrip(norm, tile, normalizers, s, given);
     const int64_t first = s * kItems, valid = tile.Valid(s);
     factors.mixed[s] = AnyInDouble(strip, valid);
     memcpy(factors.mean + first, strip.mean_high, sizeof(strip.mean_high));
@@ -508,7 +541,7 @@ HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, in
     in_double[i] = norm.in_double[i] || (!by_row && IsSplit(norm.rstd_double[i], factors.scale[first + i]));
     any_in_float |= !in_double[i];
   }
-  alignas(64) float in_float[kTile] = {};
+  alignas(64) float in_float[kGivenTile] = {};
   alignas(64) double scale[kItems] = {}, shift[kItems] = {};
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     // f32's arithmetic on what it cannot hold may be slow as well as wrong.
@@ -576,7 +609,9 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         const int64_t first = s * kItems, valid = tile.Valid(s);
         if (factors.mixed[s]) {
-          WriteMixedStrip<kCentred>(x, x_stride, y, y_stride, n, first, valid, normalizers[s], factors, by_row);
+          Normalizers given;
+          const Normalizers& strip = NormalizersOfStrip(norm, tile, normalizers, s, given);
+          WriteMixedStrip<kCentred>(x, x_stride, y, y_stride, n, first, valid, strip, factors, by_row);
         } else {
           write(first, first + valid);
         }
@@ -642,11 +677,10 @@ HWY_INLINE void RepeatFactors(int64_t count, int64_t rows, TileFactors& factors)
   }
 }
 
-// Rows [begin, end) of the tile's channels, counted through all samples.
+// Rows [begin, end) of the tile's channels, counted through all samples. `factors` has room for the tile's.
 template <bool kCentred>
 HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
-                            const Normalizers* normalizers) {
-  TileFactors factors;
+                            const Normalizers* normalizers, TileFactors& factors) {
   LoadFactors(norm, tile, normalizers, factors);
   const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
                      !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
@@ -690,6 +724,14 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
     }
     if (filling != 0) ZeroRows(norm, tile, tile.count, filling, sample, row, n);
   }
+}
+
+// The same of a tile with normalizers of its own. Not inline: a large frame.
+template <bool kCentred>
+HWY_NOINLINE void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
+                               const Normalizers* normalizers) {
+  FactorsOfTile<kTile> factors;
+  WriteRows<kCentred>(norm, tile, begin, end, normalizers, factors);
 }
 
 HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, int64_t items, int64_t first, int64_t count,
@@ -743,7 +785,7 @@ HWY_NOINLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t
   ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
     Normalizers normalizers[kTileStrips];
     OwnNormalizers<kCentred>(norm, tile, normalizers);
-    WriteRows<kCentred>(norm, tile, 0, norm.Rows(), normalizers);
+    WriteOwnRows<kCentred>(norm, tile, 0, norm.Rows(), normalizers);
   });
 }
 
@@ -758,7 +800,7 @@ HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer,
     ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR {
       Normalizers normalizers[kTileStrips];
       SpreadNormalizers(of_groups, norm.channels_per_group, tile.count, normalizers, 0);
-      WriteRows<true>(norm, tile, 0, norm.Rows(), normalizers);
+      WriteOwnRows<true>(norm, tile, 0, norm.Rows(), normalizers);
     });
   }
 }
@@ -862,7 +904,7 @@ template <bool kCentred>
 void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const StreamFence fence(shared.norm->streams);
-  WriteRows<kCentred>(*shared.norm, Tile{0, shared.first, shared.count}, begin, end, shared.normalizers);
+  WriteOwnRows<kCentred>(*shared.norm, Tile{0, shared.first, shared.count}, begin, end, shared.normalizers);
 }
 
 template <bool kCentred>
@@ -876,31 +918,20 @@ ChannelKernels MakeChannelKernels() {
 }
 
 // Rows [begin, end) of tiles [first, last) of a problem, by given statistics.
-HWY_INLINE void NormalizeGivenTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t last, int64_t begin,
-                                    int64_t end) {
-  ForEachTile(outer, first * kTile, HWY_MIN(last * kTile, norm.Channels(outer)), [&](const Tile& tile) HWY_ATTR {
-    Normalizers normalizers[kTileStrips];
-    for (int64_t s = 0; s < tile.Strips(); ++s) {
-      const int64_t channel = outer * norm.first_channel_stride + tile.first + s * kItems;
-      const float* HWY_RESTRICT mean = norm.mean + channel;
-      const float* HWY_RESTRICT variance = norm.variance + channel;
-      Normalizers& strip = normalizers[s];
-      for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd_double[i] = GivenRstd(variance[i], norm.epsilon);
-      for (int64_t i = 0; i < tile.Valid(s); ++i) {
-        strip.mean_high[i] = mean[i];
-        strip.mean[i] = static_cast<double>(mean[i]);
-        strip.in_double[i] = false;
-      }
-    }
-    WriteRows<true>(norm, tile, begin, end, normalizers);
-  });
+HWY_NOINLINE inline void NormalizeGivenTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t last, int64_t begin,
+                                             int64_t end) {
+  FactorsOfTile<kGivenTile> factors;
+  const int64_t size = norm.GivenTile();
+  ForEachTile(
+      outer, first * size, HWY_MIN(last * size, norm.Channels(outer)),
+      [&](const Tile& tile) HWY_ATTR { WriteRows<true>(norm, tile, begin, end, nullptr, factors); }, size);
 }
 
 // Kernel of a ChannelNorm with given statistics: units are the tiles of the first problem's first row, of its second, ...
 inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
   const StreamFence fence(norm.streams);
-  const int64_t tiles = norm.TilesPerOuter(), rows = norm.Rows();
+  const int64_t tiles = norm.GivenTilesPerOuter(), rows = norm.Rows();
   for (int64_t unit = begin; unit < end;) {
     const int64_t outer = unit / tiles / rows, row = unit / tiles % rows, tile = unit % tiles;
     // As many rows as are whole in the range; or what there is of one.
