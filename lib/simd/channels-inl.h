@@ -198,12 +198,14 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
   add(std::false_type(), d);
 }
 
+// Not inline, as many call it.
+HWY_NOINLINE inline void PrefetchBytes(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLineBytes) hwy::Prefetch(static_cast<const unsigned char*>(p) + i);
+}
+
 // Asks for rows [first, first + count) of `row_bytes` bytes.
 HWY_INLINE void PrefetchRows(const RowValues& x, int64_t row_bytes, int64_t first, int64_t count) {
-  for (int64_t row = first; row < first + count; ++row) {
-    const auto* bytes = static_cast<const unsigned char*>(x.first.From(row * x.stride).data);
-    for (int64_t i = 0; i < row_bytes; i += kLineBytes) hwy::Prefetch(bytes + i);
-  }
+  for (int64_t row = first; row < first + count; ++row) PrefetchBytes(x.first.From(row * x.stride).data, row_bytes);
 }
 
 // Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments). Not
@@ -460,16 +462,19 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
 }
 
 // Channels [first, end) of a tile in `rows` rows, from x to y. Goes along the rows, as they lie in memory, and whole cache
-// lines are stored at once. kLow: some of the means have a low part. kNumbers: no result is NaN.
+// lines are stored at once. kLow: some of the means have a low part. kNumbers: no result is NaN. With `asks_ahead` asks for the
+// next row: where tiles are parts of rows that come from memory. (Measured: training, 768 to 2048 channels, f32 0.73 to 0.88 of
+// the time, bf16 0.86 to 0.93. In the loop over a row it would cost rows in the caches 5 to 12 %.)
 template <bool kLow, bool kNumbers, class TX, class TY>
 HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
-                                     int64_t end, const TileFactors& factors, bool streams) {
+                                     int64_t end, const TileFactors& factors, bool streams, bool asks_ahead) {
   const StripTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const float *mean = factors.mean + first, *low = factors.low + first;
   const float *factor = factors.factor + first, *shift = factors.shift + first;
   x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
+    if (HWY_UNLIKELY(asks_ahead)) PrefetchBytes(x + x_stride, static_cast<int64_t>(sizeof(*x)) * (end - first));
     WriteRun<kNumbers>(d, x, y, end - first, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
       const V mean_v = hn::LoadU(d, mean + i), factor_v = hn::LoadU(d, factor + i), shift_v = hn::LoadU(d, shift + i);
       if constexpr (kLow) return NormalizeChannels(d, v, mean_v, hn::LoadU(d, low + i), factor_v, shift_v);
@@ -489,10 +494,10 @@ HWY_INLINE void WithKinds(const TileFactors& factors, bool numbers, const Write&
 
 template <class TX, class TY>
 HWY_INLINE void WriteChannelRows(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
-                                 int64_t end, const TileFactors& factors, bool numbers, bool streams) {
+                                 int64_t end, const TileFactors& factors, bool numbers, bool streams, bool asks_ahead) {
   WithKinds<TY>(factors, numbers, [=, &factors](auto low, auto all_numbers) HWY_ATTR {
     WriteChannelRowsOf<decltype(low)::value, decltype(all_numbers)::value>(x, x_stride, y, y_stride, rows, first, end, factors,
-                                                                           streams);
+                                                                           streams, asks_ahead);
   });
 }
 
@@ -526,7 +531,7 @@ HWY_INLINE void WriteRowsInFloat(const float* x, int64_t x_stride, float* y, int
     WriteRowsByRow<kCentred>(x, x_stride, y, y_stride, rows, first, end, factors, factors.row_scale + row,
                              factors.row_shift + row);
   } else if constexpr (kCentred) {  // mean squares come with parameters by row
-    WriteChannelRows(x, x_stride, y, y_stride, rows, first, end, factors, false, false);
+    WriteChannelRows(x, x_stride, y, y_stride, rows, first, end, factors, false, false, false);
   }
 }
 
@@ -713,7 +718,7 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
           auto* const first_to = to + first * norm.y.stride;
           const bool streams = norm.streams && IsWholeLines(first_to, y_stride * static_cast<int64_t>(sizeof(*to)));
           WriteChannelRows(from + first * norm.x.stride, x_stride, first_to, y_stride, rows, 0, together * tile.count, factors,
-                           numbers, streams);
+                           numbers, streams, norm.overflows && tile.count < norm.x.stride);
         };
         const int64_t left_over = n % side_by_side;
         if (n != left_over) write(0, n / side_by_side, side_by_side);
