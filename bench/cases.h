@@ -112,11 +112,13 @@ struct ChannelsCase {
   }
 };
 
-// One layer each of a convolution network's early, middle and late stages, a single large image, and feature vectors.
+// One layer each of a convolution network's early, middle and late stages, a single large image, and feature vectors; and from
+// memory rows of an odd number of vectors (40 channels), and of more channels than a tile has.
 inline constexpr std::initializer_list<ChannelsCase> kChannelsCases = {
-    {32, 64, 56, 56, SIMDNORM_NCHW},  {32, 256, 14, 14, SIMDNORM_NCHW}, {8, 512, 7, 7, SIMDNORM_NCHW},
-    {1, 64, 112, 112, SIMDNORM_NCHW}, {32, 64, 56, 56, SIMDNORM_NHWC},  {32, 256, 14, 14, SIMDNORM_NHWC},
-    {8, 512, 7, 7, SIMDNORM_NHWC},    {1, 64, 112, 112, SIMDNORM_NHWC}, {128, 1024, 1, 1, SIMDNORM_NCHW},
+    {32, 64, 56, 56, SIMDNORM_NCHW},   {32, 256, 14, 14, SIMDNORM_NCHW}, {8, 512, 7, 7, SIMDNORM_NCHW},
+    {1, 64, 112, 112, SIMDNORM_NCHW},  {32, 64, 56, 56, SIMDNORM_NHWC},  {32, 256, 14, 14, SIMDNORM_NHWC},
+    {8, 512, 7, 7, SIMDNORM_NHWC},     {1, 64, 112, 112, SIMDNORM_NHWC}, {64, 40, 56, 56, SIMDNORM_NHWC},
+    {32, 1024, 14, 14, SIMDNORM_NHWC}, {128, 1024, 1, 1, SIMDNORM_NCHW},
 };
 // How the cost grows with the batch, up to 2^26 elements.
 inline constexpr std::initializer_list<ChannelsCase> kGrowingBatchCases = {
