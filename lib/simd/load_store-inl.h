@@ -248,11 +248,16 @@ HWY_INLINE void StoreElements(hn::Vec<D> v, D d, Element* p) {
   hn::StoreU(ToBits(d, Element(), kCanonical ? CanonicalNaN(d, v) : v), BitsTag<D>(), &p->bits);
 }
 
-// Elements from p on until a cache line begins, as streaming stores want it.
+// Elements from p on until an address that is a multiple of `bytes`: a vector's, or a cache line's, which streaming stores
+// want.
+template <class Element>
+HWY_INLINE int64_t ElementsToMultiple(const Element* p, int64_t bytes) {
+  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p)) & (bytes - 1);  // a power of two
+  return (bytes - beyond) % bytes / static_cast<int64_t>(sizeof(Element));
+}
 template <class Element>
 HWY_INLINE int64_t ElementsToLine(const Element* p) {
-  const int64_t beyond = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) % kLineBytes);
-  return (kLineBytes - beyond) % kLineBytes / static_cast<int64_t>(sizeof(Element));
+  return ElementsToMultiple(p, kLineBytes);
 }
 
 // Whether rows from p on, so many bytes apart, all begin with a cache line.
