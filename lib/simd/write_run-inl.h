@@ -462,7 +462,7 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
   const bool numbers = own && factors.kinds.all_plain, any_split = sizeof(T) == sizeof(double) || factors.kinds.any_split;
   if constexpr (std::is_same_v<T, float> && std::is_same_v<TX, float> && std::is_same_v<TY, float>) {
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const bool adjacent = x_stride == length && y_stride == length && next == 1 && count > 1;
+    const bool adjacent = kWritesNarrow && x_stride == length && y_stride == length && next == 1 && count > 1;
     if (adjacent && !any_split && length >= lanes && length % lanes != 0) {
       const bool streams_all = may_stream && StreamsWell(y, 0, count * length);
       if (factors.kinds.any_low) return WriteAdjacentChannels<true>(d, x, y, length, count, factors, first, streams_all);
