@@ -198,14 +198,20 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
   add(std::false_type(), d);
 }
 
-// Asks for `rows` rows of `row_bytes` bytes, `stride` bytes apart. Not inline, as many call it. A compiler that sees nothing
-// but prefetches would take it for a function that does nothing, and leave calls out.
-HWY_NOINLINE inline void PrefetchRows(const void* first, int64_t stride, int64_t row_bytes, int64_t rows) {
-  const auto* row = static_cast<const unsigned char*>(first);
-  for (int64_t r = 0; r < rows; ++r, row += stride) {
-    for (int64_t i = 0; i < row_bytes; i += kLineBytes) hwy::Prefetch(row + i);
-  }
+HWY_INLINE void PrefetchBytes(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLineBytes) hwy::Prefetch(static_cast<const unsigned char*>(p) + i);
+}
+
+// The same, not inline, for the many loops that write rows. A compiler that sees nothing but prefetches takes calls for such as
+// do nothing, and leaves them out.
+HWY_NOINLINE inline void PrefetchRow(const void* row, int64_t bytes) {
+  PrefetchBytes(row, bytes);
   __asm__ volatile("");
+}
+
+// Asks for rows [first, first + count) of `row_bytes` bytes.
+HWY_INLINE void PrefetchRows(const RowValues& x, int64_t row_bytes, int64_t first, int64_t count) {
+  for (int64_t row = first; row < first + count; ++row) PrefetchBytes(x.first.From(row * x.stride).data, row_bytes);
 }
 
 // Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments). Not
@@ -234,10 +240,7 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
       for (int64_t row = 0, n; row < rows; row += n) {
         n = HWY_MIN(block, rows - row);
         const RowValues x = SourceRows<T>(norm, tile, cursor, n, stage);
-        if (asks_ahead) {
-          const int64_t next = HWY_MIN(n, count - chunk * kChunkRows - row - n);
-          PrefetchRows(x.first.From(n * x.stride).data, Bytes(norm.x.dtype, x.stride), row_bytes, next);
-        }
+        if (asks_ahead) PrefetchRows(x, row_bytes, n, HWY_MIN(n, count - chunk * kChunkRows - row - n));
         if constexpr (sizeof(T) == sizeof(double)) {
           AddRows<kCentred>(static_cast<const float*>(x.first.data), x.stride, tile, row, n, pivots, lanes);
         } else {
@@ -477,8 +480,7 @@ HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64
   const float *factor = factors.factor + first, *shift = factors.shift + first;
   x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
-    if (kWritesNarrow && HWY_UNLIKELY(asks_ahead))
-      PrefetchRows(x + x_stride, 0, static_cast<int64_t>(sizeof(*x)) * (end - first), 1);
+    if (kWritesNarrow && HWY_UNLIKELY(asks_ahead)) PrefetchRow(x + x_stride, static_cast<int64_t>(sizeof(*x)) * (end - first));
     WriteRun<kNumbers>(d, x, y, end - first, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
       const V mean_v = hn::LoadU(d, mean + i), factor_v = hn::LoadU(d, factor + i), shift_v = hn::LoadU(d, shift + i);
       if constexpr (kLow) return NormalizeChannels(d, v, mean_v, hn::LoadU(d, low + i), factor_v, shift_v);
