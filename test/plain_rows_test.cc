@@ -191,13 +191,16 @@ TEST_CASE("rows of 16 bits: scale and shift of 16 bits, as they lie or widened b
   }
 }
 
-// y and, behind it, h of sequences, each with gaps that nobody writes to.
-std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, int64_t size, bool streams,
+// y, `offset` elements behind the beginning of a line, and behind it h of sequences, each with gaps that nobody writes to, as
+// nobody writes before and after them.
+std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, int64_t size, int64_t offset, bool streams,
                                 const CallOptions& options) {
-  std::vector<uint32_t> outputs(static_cast<size_t>(2 * size) + 16, 0xABCDABCDu);
+  constexpr int64_t kLine = 16;
+  std::vector<uint32_t> outputs(static_cast<size_t>(2 * size + 4 * kLine), 0xABCDABCDu);
   const int64_t line = static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(outputs.data()) % 64) % 64 / 4);
-  norm.y.data = outputs.data() + line;
-  if (norm.residual_before) norm.h.data = outputs.data() + line + size;
+  uint32_t* const y = outputs.data() + line + kLine + offset;
+  norm.y.data = y;
+  if (norm.residual_before) norm.h.data = y + size;
   norm.Classify();
   norm.streams = norm.overflows = streams;
   if (norm.mean) {
@@ -205,10 +208,10 @@ std::vector<uint32_t> OutputsOf(simdnorm::SequenceNorm norm, int64_t sequences, 
   } else {
     RunSequences(options, Statistics::kMeanAndVariance, norm, sequences);
   }
-  return {outputs.begin() + line, outputs.begin() + line + 2 * size};
+  return {outputs.begin() + line, outputs.begin() + line + 2 * size + 3 * kLine};
 }
 
-TEST_CASE("sequences: the same bits past the caches or not") {
+TEST_CASE("sequences: the same bits past the caches or not, at any address") {
   std::mt19937 random(3);
   std::vector<float> x(120000), residual(120000), scale(9000), shift(9000), mean(16), variance(16, 1.5f);
   for (std::vector<float>* v : {&x, &residual, &scale, &shift, &mean}) {
@@ -219,7 +222,11 @@ TEST_CASE("sequences: the same bits past the caches or not") {
     ForEachTarget([&](const char* target) {
       CAPTURE(std::string(target));
       const CallOptions options = OptionsFor(target);
-      CHECK(OutputsOf(norm, sequences, size, true, options) == OutputsOf(norm, sequences, size, false, options));
+      for (const int64_t offset : {0, 1, 8}) {
+        CAPTURE(offset);
+        CHECK(OutputsOf(norm, sequences, size, offset, true, options) ==
+              OutputsOf(norm, sequences, size, offset, false, options));
+      }
     });
   };
   for (const int64_t cols : {5, 48, 700, 8500}) {
