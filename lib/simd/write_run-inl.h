@@ -325,9 +325,9 @@ struct FactorKinds {
   bool any_split = false, any_low = false, all_plain = true;
 };
 
-// Sets the factors of `count` channels.
-HWY_INLINE FactorKinds MakeFactors(int64_t count, const float* mean, const float* low, const double* rstd, const float* scale,
-                                   const float* shift, float* HWY_RESTRICT factor) {
+// Sets the factors of `count` channels. Not inline: compilers make much of these loops, some 30 KiB for each target.
+HWY_NOINLINE inline FactorKinds MakeFactors(int64_t count, const float* mean, const float* low, const double* rstd,
+                                            const float* scale, const float* shift, float* HWY_RESTRICT factor) {
   FactorKinds kinds;
   int any_low = 0, any_special = 0;
   for (int64_t i = 0; i < count; ++i) factor[i] = ChannelFactor(rstd[i], scale[i]);
