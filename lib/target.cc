@@ -4,6 +4,10 @@
 
 #include <string.h>
 
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#endif
+
 #include "hwy/highway.h"
 #include "simdnorm/simdnorm.h"
 
@@ -17,11 +21,11 @@ size_t TableIndex(int64_t target) {
   return chosen.GetIndex();
 }
 
-__attribute__((noinline)) Targets Detect() {
-  Targets targets;
+__attribute__((noinline)) TargetList Detect() {
+  TargetList targets;
   // Highway numbers a better target lower.
   int64_t remaining = hwy::SupportedTargets() & HWY_TARGETS;
-  for (; remaining != 0 && targets.count < Targets::kMax; remaining &= remaining - 1, ++targets.count) {
+  for (; remaining != 0 && targets.count < TargetList::kMax; remaining &= remaining - 1, ++targets.count) {
     const int64_t target = remaining & -remaining;
     targets.names[targets.count] = hwy::TargetName(target);
     targets.indices[targets.count] = TableIndex(target);
@@ -30,7 +34,7 @@ __attribute__((noinline)) Targets Detect() {
 }
 
 // A name that is not the best's. Not inline: calls that name none, or the best, are to be short.
-__attribute__((noinline)) bool Find(const Targets& targets, const char* name, size_t* index) {
+__attribute__((noinline)) bool Find(const TargetList& targets, const char* name, size_t* index) {
   for (size_t i = 0; i < targets.count; ++i) {
     // Most names are those that simdnorm_targets() gave out.
     if (name == targets.names[i] || strcmp(name, targets.names[i]) == 0) {
@@ -41,15 +45,26 @@ __attribute__((noinline)) bool Find(const Targets& targets, const char* name, si
   return false;
 }
 
+bool HasBF16Instructions() {
+#if defined(__x86_64__) || defined(__i386__)
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1) != 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
-const Targets& SupportedTargets() {
-  static const Targets targets = Detect();
+bool rounds_to_bf16 = HasBF16Instructions();
+
+const TargetList& SupportedTargets() {
+  static const TargetList targets = Detect();
   return targets;
 }
 
 bool FindTarget(const char* name, size_t* index) {
-  const Targets& targets = SupportedTargets();
+  const TargetList& targets = SupportedTargets();
   if (name != nullptr && name != targets.names[0]) return Find(targets, name, index);
   *index = targets.indices[0];
   return targets.count != 0;

@@ -8,6 +8,7 @@
 
 #include "digest.h"
 #include "simdnorm/simdnorm.h"
+#include "target.h"
 
 namespace simdnorm_test {
 
@@ -16,12 +17,28 @@ inline std::set<std::string>& TargetsRun() {
   return names;
 }
 
-// Calls test(name) for every target, best first.
+// While this lives, kernels do without the processor's own rounding to bf16.
+class WithoutBF16Instructions {
+ public:
+  WithoutBF16Instructions() { simdnorm::rounds_to_bf16 = false; }
+  WithoutBF16Instructions(const WithoutBF16Instructions&) = delete;
+  WithoutBF16Instructions& operator=(const WithoutBF16Instructions&) = delete;
+  ~WithoutBF16Instructions() { simdnorm::rounds_to_bf16 = before_; }
+
+ private:
+  const bool before_ = simdnorm::rounds_to_bf16;
+};
+
+// Calls test(name) for every target, best first; a target that may use the processor's own rounding to bf16 twice.
 template <class Test>
 void ForEachTarget(const Test& test) {
   for (const char* const* name = simdnorm_targets(); *name != nullptr; ++name) {
     test(*name);
     TargetsRun().insert(*name);
+    if (simdnorm::rounds_to_bf16 && std::string(*name).rfind("AVX3", 0) == 0) {
+      const WithoutBF16Instructions without;
+      test(*name);
+    }
   }
 }
 

@@ -22,6 +22,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "simdnorm/simdnorm.h"
+#include "target.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
@@ -283,10 +284,40 @@ HWY_INLINE void StoreOrStream(V v, D d, T* p, bool streams) {
   }
 }
 
-// Two neighbouring vectors at once, NaN as it is: for bf16 that is much cheaper on x86. With `streams` past the caches, where
-// that can be; p is then a multiple of their size.
+// Whether pairs may be rounded by the processor's own instruction, where rounds_to_bf16 (target.h). Measured, with x in the
+// caches: batch norm by given statistics takes 0.7 to 0.9 of the time, RMS norm 0.84 to 0.93, layer norm 0.87 to 0.97.
 template <class D, class Element>
+constexpr bool MayRoundNatively() {
+  return HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3 && kIsFloat<D> && std::is_same_v<Element, BF16>;
+}
+
+// Whether there is something in two vectors that StorePair cannot do: NaN; for the processor's own rounding, which takes
+// subnormal numbers for 0 whatever the floating-point environment, those as well.
+template <bool kNative, class D>
+HWY_INLINE bool AnySpecial(D d, hn::Vec<D> v0, hn::Vec<D> v1) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  if constexpr (kNative) {
+    constexpr int kQuietNaNs = 0x01, kSignalingNaNs = 0x80, kSubnormals = 0x20,
+                  kSpecial = kQuietNaNs | kSignalingNaNs | kSubnormals;
+    return !_kortestz_mask16_u8(_mm512_fpclass_ps_mask(v0.raw, kSpecial), _mm512_fpclass_ps_mask(v1.raw, kSpecial));
+  }
+#endif
+  return !hn::AllFalse(d, hn::IsNaN(hn::Add(v0, v1)));
+}
+
+// Two neighbouring vectors at once, NaN as it is: for bf16 that is much cheaper on x86. With `streams` past the caches, where
+// that can be; p is then a multiple of their size. kNative: by the processor's own rounding.
+template <bool kNative = false, class D, class Element>
 HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p, bool streams = false) {
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+  if constexpr (kNative) {
+    const hn::Repartition<uint16_t, D> d16;
+    hn::Vec<decltype(d16)> bits;
+    // Compilers have an intrinsic, but only for code that all of may use such instructions.
+    __asm__("vcvtne2ps2bf16 %2, %1, %0" : "=v"(bits.raw) : "v"(v1.raw), "v"(v0.raw));
+    return StoreOrStream(bits, d16, &p->bits, streams);
+  }
+#endif
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
   if constexpr (kIsFloat<D> && std::is_same_v<Element, BF16>) {
     const hn::Repartition<uint16_t, D> d16;
@@ -399,6 +430,16 @@ HWY_INLINE void NarrowSpanTo(const float* HWY_RESTRICT from, To* HWY_RESTRICT to
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
   int64_t done = 0;
+  if constexpr (MayRoundNatively<decltype(d), To>()) {
+    for (; rounds_to_bf16 && done + 2 * lanes <= n; done += 2 * lanes) {
+      const auto v0 = LoadElements(d, from + done), v1 = LoadElements(d, from + done + lanes);
+      if (HWY_UNLIKELY(AnySpecial<true>(d, v0, v1))) {
+        StoreElements(v0, d, to + done), StoreElements(v1, d, to + done + lanes);
+      } else {
+        StorePair<true>(v0, v1, d, to + done, streams);
+      }
+    }
+  }
   for (; done + 2 * lanes <= n; done += 2 * lanes) {
     const auto v0 = LoadElements(d, from + done), v1 = LoadElements(d, from + done + lanes);
     StorePair(v0, v1, d, to + done, streams);

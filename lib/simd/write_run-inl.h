@@ -104,7 +104,7 @@ HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
 // NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
 // for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
 // looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten. With kNumbers
-// the caller knows that no result is NaN.
+// the caller knows that no result is NaN; the processor's own rounding needs its look all the same.
 template <bool kNumbers, class D, class TX, class TY, class Normalize>
 HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_stream, const Normalize& normalize) {
   const bool streams = kCanStream && std::is_same_v<TX, TY> && may_stream;
@@ -141,14 +141,21 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
     }
     if (!kNumbers && HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
   } else {
-    for (; i + 2 * step <= length; i += 2 * step) {
-      const V v0 = result(i), v1 = second(i + step);
-      if (!kNumbers && HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(v0, v1))))) {
-        StoreElements(v0, d, y + i), StoreElements(v1, d, y + i + step);
-      } else {
-        StorePair(v0, v1, d, y + i, streams);
+    const auto write_pairs = [&](auto native) HWY_ATTR {
+      constexpr bool kNative = decltype(native)::value;
+      for (; i + 2 * step <= length; i += 2 * step) {
+        const V v0 = result(i), v1 = second(i + step);
+        if ((kNative || !kNumbers) && HWY_UNLIKELY(AnySpecial<kNative>(d, v0, v1))) {
+          StoreElements(v0, d, y + i), StoreElements(v1, d, y + i + step);
+        } else {
+          StorePair<kNative>(v0, v1, d, y + i, streams);
+        }
       }
+    };
+    if constexpr (MayRoundNatively<D, TY>()) {
+      if (rounds_to_bf16) write_pairs(std::true_type());  // then there is none left
     }
+    write_pairs(std::false_type());
     if (i + step <= length) {
       StoreElements<!kNumbers>(result(i), d, y + i);
       i += step;
