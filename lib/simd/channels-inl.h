@@ -807,13 +807,29 @@ HWY_INLINE void SpreadNormalizers(const Normalizers* of_groups, int64_t of_group
   }
 }
 
-// Channels [first, end) of a problem by statistics of their own. Not inline, nor the next: clang adds up frames.
+// Calls visit(outer, first, last) with the channels of units [begin, end), problem by problem. Units are UnitChannels(norm)
+// channels, all of their rows; those of the first problem, of the second, ...
+template <class Visit>
+HWY_INLINE void ForEachProblem(const ChannelNorm& norm, int64_t begin, int64_t end, const Visit& visit) {
+  const int64_t unit_channels = UnitChannels(norm), units = UnitsPerOuter(norm);
+  for (int64_t unit = begin, next; unit < end; unit = next) {
+    const int64_t outer = unit / units, first_unit = outer * units;
+    next = HWY_MIN(end, first_unit + units);
+    visit(outer, (unit - first_unit) * unit_channels, HWY_MIN((next - first_unit) * unit_channels, norm.Channels(outer)));
+  }
+}
+
+// Units [begin, end), channels by statistics of their own. Not inline, nor the next: clang adds up frames. Problems may be many
+// and small, and frames of many pages take their time: there is one for all of them.
 template <bool kCentred>
-HWY_NOINLINE void NormalizeTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end) {
-  ForEachTile(outer, first, end, [&](const Tile& tile) HWY_ATTR {
-    Normalizers normalizers[kTileStrips];
-    OwnNormalizers<kCentred>(norm, tile, normalizers);
-    WriteOwnRows<kCentred>(norm, tile, 0, norm.Rows(), normalizers);
+HWY_NOINLINE void NormalizeTiles(const ChannelNorm& norm, int64_t begin, int64_t end) {
+  Normalizers normalizers[kTileStrips];
+  FactorsOfTile<kTile> factors;
+  ForEachProblem(norm, begin, end, [&](int64_t outer, int64_t first, int64_t last) HWY_ATTR {
+    ForEachTile(outer, first, last, [&](const Tile& tile) HWY_ATTR {
+      OwnNormalizers<kCentred>(norm, tile, normalizers);
+      WriteRows<kCentred>(norm, tile, 0, norm.Rows(), normalizers, factors);
+    });
   });
 }
 
@@ -833,23 +849,16 @@ HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer,
   }
 }
 
-// Kernel of a ChannelNorm: units are UnitChannels(norm) channels, all of their rows; those of the first problem, of the second,
-// ...
+// Kernel of a ChannelNorm.
 template <bool kCentred>
 void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
   const StreamFence fence(norm.streams);
-  const int64_t unit_channels = UnitChannels(norm), units = UnitsPerOuter(norm);
-  for (int64_t unit = begin; unit < end;) {
-    const int64_t outer = unit / units, next = HWY_MIN(end, (outer + 1) * units);
-    const int64_t first = (unit - outer * units) * unit_channels;
-    const int64_t last = HWY_MIN((next - outer * units) * unit_channels, norm.Channels(outer));
-    if (norm.channels_per_group == 1) {
-      NormalizeTiles<kCentred>(norm, outer, first, last);
-    } else if constexpr (kCentred) {
-      NormalizeGroups(norm, outer, first, last);
-    }
-    unit = next;
+  if (norm.channels_per_group == 1) {
+    NormalizeTiles<kCentred>(norm, begin, end);
+  } else if constexpr (kCentred) {
+    ForEachProblem(norm, begin, end,
+                   [&](int64_t outer, int64_t first, int64_t last) HWY_ATTR { NormalizeGroups(norm, outer, first, last); });
   }
 }
 
@@ -945,28 +954,21 @@ ChannelKernels MakeChannelKernels() {
           SharedChannelWrite<kCentred>};
 }
 
-// Rows [begin, end) of tiles [first, last) of a problem, by given statistics.
-HWY_NOINLINE inline void NormalizeGivenTiles(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t last, int64_t begin,
-                                             int64_t end) {
-  FactorsOfTile<kGivenTile> factors;
-  const int64_t size = norm.GivenTile();
-  ForEachTile(
-      outer, first * size, HWY_MIN(last * size, norm.Channels(outer)),
-      [&](const Tile& tile) HWY_ATTR { WriteRows<true>(norm, tile, begin, end, nullptr, factors); }, size);
-}
-
 // Kernel of a ChannelNorm with given statistics: units are the tiles of the first problem's first row, of its second, ...
 inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
   const StreamFence fence(norm.streams);
-  const int64_t tiles = norm.GivenTilesPerOuter(), rows = norm.Rows();
+  const int64_t tiles = norm.GivenTilesPerOuter(), size = norm.GivenTile(), rows = norm.Rows();
+  FactorsOfTile<kGivenTile> factors;
   for (int64_t unit = begin; unit < end;) {
-    const int64_t outer = unit / tiles / rows, row = unit / tiles % rows, tile = unit % tiles;
+    const int64_t outer = unit / tiles / rows, row = unit / tiles % rows, first = unit % tiles;
     // As many rows as are whole in the range; or what there is of one.
-    int64_t count = tile == 0 ? HWY_MIN((end - unit) / tiles, rows - row) : 0, last = tiles;
-    if (count == 0) count = 1, last = HWY_MIN(tiles, tile + end - unit);
-    NormalizeGivenTiles(norm, outer, tile, last, row, row + count);
-    unit += count * (last - tile);
+    int64_t count = first == 0 ? HWY_MIN((end - unit) / tiles, rows - row) : 0, last = tiles;
+    if (count == 0) count = 1, last = HWY_MIN(tiles, first + end - unit);
+    ForEachTile(
+        outer, first * size, HWY_MIN(last * size, norm.Channels(outer)),
+        [&](const Tile& tile) HWY_ATTR { WriteRows<true>(norm, tile, row, row + count, nullptr, factors); }, size);
+    unit += count * (last - first);
   }
 }
 
