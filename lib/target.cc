@@ -45,6 +45,7 @@ __attribute__((noinline)) bool Find(const TargetList& targets, const char* name,
   return false;
 }
 
+// CPUID, leaf 7, subleaf 1, EAX bit 5: AVX512_BF16. Highway 1.0.3 has no target that tells.
 bool HasBF16Instructions() {
 #if defined(__x86_64__) || defined(__i386__)
   unsigned a, b, c, d;

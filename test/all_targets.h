@@ -7,6 +7,7 @@
 #include <string>
 
 #include "digest.h"
+#include "doctest/doctest.h"
 #include "simdnorm/simdnorm.h"
 #include "target.h"
 
@@ -37,6 +38,7 @@ void ForEachTarget(const Test& test) {
     TargetsRun().insert(*name);
     if (simdnorm::rounds_to_bf16 && std::string(*name).rfind("AVX3", 0) == 0) {
       const WithoutBF16Instructions without;
+      INFO("without the processor's own rounding to bf16");
       test(*name);
     }
   }

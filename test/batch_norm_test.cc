@@ -252,7 +252,6 @@ TEST_CASE("a size of zero: nothing is written") {
   }
 }
 
-}  // namespace
 // Wide rows of given statistics go by large tiles; some channels' rstd * scale is no f32 and takes a way of its own, far behind
 // the first 512 as well.
 TEST_CASE("batch norm inference: many channels side by side have the bits that each has alone") {
@@ -269,22 +268,27 @@ TEST_CASE("batch norm inference: many channels side by side have the bits that e
   args.epsilon = 1e-6f, args.layout = SIMDNORM_NHWC, args.batch = kRows, args.channels = kChannels, args.spatial = 1;
   args.x = x.data(), args.y = y.data(), args.scale = scale.data(), args.shift = shift.data();
   args.mean = mean.data(), args.variance = variance.data();
-  REQUIRE(simdnorm_batch_norm_inference(&args, nullptr) == SIMDNORM_OK);
-  size_t huge = 0, different = 0;
-  for (size_t c = 0; c < kChannels; ++c) {
-    float of_x[kRows], of_y[kRows];
-    for (size_t row = 0; row < kRows; ++row) of_x[row] = x[row * kChannels + c];
-    simdnorm_batch_norm_inference_args alone = args;
-    alone.channels = 1, alone.x = of_x, alone.y = of_y;
-    alone.scale = &scale[c], alone.shift = &shift[c], alone.mean = &mean[c], alone.variance = &variance[c];
-    REQUIRE(simdnorm_batch_norm_inference(&alone, nullptr) == SIMDNORM_OK);
-    for (size_t row = 0; row < kRows; ++row) {
-      different += memcmp(&of_y[row], &y[row * kChannels + c], sizeof(float)) != 0;
-      huge += std::fabs(of_y[row]) > 1e30f && std::isfinite(of_y[row]);
+  ForEachTarget([&](const char* target) {
+    CAPTURE(std::string(target));
+    const simdnorm_options options = AllExecutors()[0].Options(target);
+    REQUIRE(simdnorm_batch_norm_inference(&args, &options) == SIMDNORM_OK);
+    size_t huge = 0, different = 0;
+    for (size_t c = 0; c < kChannels; ++c) {
+      float of_x[kRows], of_y[kRows];
+      for (size_t row = 0; row < kRows; ++row) of_x[row] = x[row * kChannels + c];
+      simdnorm_batch_norm_inference_args alone = args;
+      alone.channels = 1, alone.x = of_x, alone.y = of_y;
+      alone.scale = &scale[c], alone.shift = &shift[c], alone.mean = &mean[c], alone.variance = &variance[c];
+      REQUIRE(simdnorm_batch_norm_inference(&alone, &options) == SIMDNORM_OK);
+      for (size_t row = 0; row < kRows; ++row) {
+        different += memcmp(&of_y[row], &y[row * kChannels + c], sizeof(float)) != 0;
+        huge += std::fabs(of_y[row]) > 1e30f && std::isfinite(of_y[row]);
+      }
     }
-  }
-  CHECK(different == 0);
-  CHECK(huge > 0);  // the way of their own was taken, and mattered
+    CHECK(different == 0);
+    CHECK(huge > 0);  // the way of their own was taken, and mattered
+  });
 }
 
+}  // namespace
 }  // namespace simdnorm_test

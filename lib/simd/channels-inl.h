@@ -596,17 +596,13 @@ HWY_NOINLINE inline void ZeroRows(const ChannelNorm& norm, const Tile& tile, int
   }
 }
 
-// What normalizes a strip by given statistics: all of it that there is use for here.
+// What normalizes a strip by given statistics: all of it that WriteMixedStrip uses.
 HWY_NOINLINE inline void GivenNormalizers(const ChannelNorm& norm, const Tile& tile, int64_t s, Normalizers& strip) {
   const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + s * kItems;
   const float* HWY_RESTRICT mean = norm.mean + channel;
   const float* HWY_RESTRICT variance = norm.variance + channel;
   for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd_double[i] = GivenRstd(variance[i], norm.epsilon);
-  for (int64_t i = 0; i < tile.Valid(s); ++i) {
-    strip.mean_high[i] = mean[i];
-    strip.mean[i] = static_cast<double>(mean[i]);
-    strip.in_double[i] = false;
-  }
+  for (int64_t i = 0; i < tile.Valid(s); ++i) strip.mean[i] = static_cast<double>(mean[i]), strip.in_double[i] = false;
 }
 
 // Rows of the tile where something comes between x and y: what is not f32, channels in double, parameters by row, or what

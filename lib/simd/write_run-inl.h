@@ -145,10 +145,10 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
       constexpr bool kNative = decltype(native)::value;
       for (; i + 2 * step <= length; i += 2 * step) {
         const V v0 = result(i), v1 = second(i + step);
-        if ((kNative || !kNumbers) && HWY_UNLIKELY(AnySpecial<kNative>(d, v0, v1))) {
-          StoreElements(v0, d, y + i), StoreElements(v1, d, y + i + step);
+        if constexpr (kNative || !kNumbers) {
+          StoreAnyPair<kNative>(v0, v1, d, y + i, streams);
         } else {
-          StorePair<kNative>(v0, v1, d, y + i, streams);
+          StorePair(v0, v1, d, y + i, streams);
         }
       }
     };
