@@ -23,8 +23,8 @@ template <bool kCentred, class T>
 Moments MomentsOfRun(const float* x, int64_t length, double pivot) {
   LaneMoments<T> run;
   Moments moments;
-  const T pivots[] = {static_cast<T>(pivot)};
-  RunMoments<kCentred>(StripTag<T>(), x, 0, length, 1, pivots, run.mean, run.m2);
+  T pivots[] = {static_cast<T>(pivot)};
+  RunMoments<kCentred>(StripTag<T>(), x, 0, length, 1, pivots, false, run.mean, run.m2);
   MergeLanes<kCentred>(length, run, 1, moments);
   return moments;
 }

@@ -109,6 +109,61 @@ TEST_CASE("plain rows: the same bits as sequences, past the caches or not, at an
   });
 }
 
+TEST_CASE(
+    "plain rows: short ones together give the bits of each alone, with any parameters, and NaN in its own row and column") {
+  constexpr int64_t kRows = 21, kMostCols = 448, kGap = 3;
+  std::mt19937 random(3);
+  std::vector<float> x(kRows * (kMostCols + kGap)), scale(kMostCols), shift(kMostCols);
+  for (std::vector<float>* v : {&x, &scale, &shift}) {
+    for (float& value : *v) value = static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
+  }
+  ForEachTarget([&](const char* target) {
+    const CallOptions options = OptionsFor(target);
+    for (int64_t cols = 16; cols <= kMostCols; cols += 16) {
+      for (unsigned variant = 0; variant < 32; ++variant) {
+        const bool centred = (variant & 1) != 0, has_scale = (variant & 2) != 0, has_shift = (variant & 4) != 0;
+        const int64_t stride = cols + ((variant & 8) != 0 ? kGap : 0);
+        std::vector<float> values = x, shifts = shift;
+        if ((variant & 16) != 0) {  // a NaN of their own, at the end of a row and in a column
+          values[static_cast<size_t>(7 * stride + cols - 1)] = FloatOf(0xFFC12345u);
+          shifts[stride == cols ? random() % static_cast<size_t>(cols) : static_cast<size_t>(cols - 1)] = FloatOf(0x7FC54321u);
+        }
+        const PlainRows all = {values.data(),
+                               nullptr,
+                               kRows,
+                               cols,
+                               stride,
+                               stride,
+                               has_scale ? scale.data() : nullptr,
+                               has_shift ? shifts.data() : nullptr,
+                               nullptr,
+                               nullptr,
+                               SIMDNORM_F32,
+                               SIMDNORM_F32,
+                               1e-5f,
+                               false,
+                               false};
+        const Statistics statistics = centred ? Statistics::kMeanAndVariance : Statistics::kMeanSquare;
+        std::vector<uint16_t> alone;
+        for (int64_t row = 0; row < kRows; ++row) {
+          PlainRows one = all;
+          one.x = values.data() + row * stride, one.rows = 1;
+          const std::vector<uint16_t> result = ResultOf(one, 0, false, options, statistics);
+          alone.insert(alone.end(), result.begin(), result.end());
+        }
+        CAPTURE(std::string(target));
+        CAPTURE(cols);
+        CAPTURE(variant);
+        CHECK(ResultOf(all, 0, false, options, statistics) == alone);
+        if (stride != cols) continue;
+        PlainRows streamed = all;
+        streamed.streams = streamed.overflows = true;
+        CHECK(ResultOf(streamed, 0, false, options, statistics) == alone);
+      }
+    }
+  });
+}
+
 // Rows of `dtype` through the C API. Results: y and, with a residual, behind it h.
 struct RowsOf16Bits {
   simdnorm_dtype dtype;

@@ -505,11 +505,16 @@ HWY_NOINLINE inline void AddSpan(const void* a, simdnorm_dtype a_dtype, const vo
   });
 }
 
+template <class Element>
+HWY_INLINE float FirstElement(const Element* p) {
+  return hn::GetLane(LoadElements(hn::CappedTag<float, 1>(), p));
+}
+HWY_INLINE float FirstElement(const float* p) { return *p; }
+
 // One element, for parameters that hold one value for a whole run.
 HWY_NOINLINE inline float LoadScalar(const void* p, simdnorm_dtype dtype, int64_t index) {
-  return WithElementType(dtype, [&](auto element) HWY_ATTR {
-    return hn::GetLane(LoadElements(hn::CappedTag<float, 1>(), static_cast<const decltype(element)*>(p) + index));
-  });
+  return WithElementType(dtype,
+                         [&](auto element) HWY_ATTR { return FirstElement(static_cast<const decltype(element)*>(p) + index); });
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

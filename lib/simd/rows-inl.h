@@ -58,10 +58,10 @@ HWY_INLINE void SpanMoments(Span x, int64_t length, T pivot, float* stage, T* me
       WidenSpan(x.data, x.dtype, stage, length);
       x = {stage, SIMDNORM_F32};
     }
-    RunMoments<kCentred>(d, static_cast<const float*>(x.data), 0, length, 1, &pivot, mean, m2);
+    RunMoments<kCentred>(d, static_cast<const float*>(x.data), 0, length, 1, &pivot, false, mean, m2);
   } else {
     WithElementType(x.dtype, [&](auto element) HWY_ATTR {
-      RunMoments<kCentred>(d, static_cast<const decltype(element)*>(x.data), 0, length, 1, &pivot, mean, m2);
+      RunMoments<kCentred>(d, static_cast<const decltype(element)*>(x.data), 0, length, 1, &pivot, false, mean, m2);
     });
   }
 }
@@ -110,28 +110,23 @@ HWY_INLINE T PivotOf(const SequenceNorm& norm, int64_t sequence) {
 template <class T, bool kCentred>
 HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
   Moments total = {};
-  const T pivot = PivotOf<T, kCentred>(norm, sequence);
+  T pivot = PivotOf<T, kCentred>(norm, sequence);
   GroupMoments<T, kCentred>(norm, sequence, 0, norm.Chunks().groups, pivot,
                             [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
   Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
 }
 
-// Moments of `count` <= 16 runs of at most a chunk, `stride` elements apart, each about its own pivot.
+// Moments of `count` <= 16 runs of at most a chunk, `stride` elements apart, each about its own pivot; with `own` pivots are
+// the runs' and made here.
 template <bool kCentred>
-HWY_INLINE void RunsMoments(const Span& first, int64_t stride, int64_t length, int64_t count, const float* pivots,
+HWY_INLINE void RunsMoments(const Span& first, int64_t stride, int64_t length, int64_t count, float* pivots, bool own,
                             MomentsOf<kItems>& moments) {
   LaneMoments<float, kItems> runs;
   WithElementType(first.dtype, [&](auto element) HWY_ATTR {
     RunMoments<kCentred>(StripTag<float>(), static_cast<const decltype(element)*>(first.data), stride, length, count, pivots,
-                         runs.mean, runs.m2);
+                         own, runs.mean, runs.m2);
   });
   MergeLanes<kCentred>(length, runs, count, moments);
-}
-
-template <bool kCentred>
-HWY_INLINE float PivotOfRun(const Span& x, int64_t length) {
-  if constexpr (!kCentred) return 0;
-  return Pivot<float>(x.First(), x.From(length / 2).First(), x.From(length - 1).First());
 }
 
 // The normalizers of `count` <= 16 rows of at most a chunk, `stride` elements apart. -> whether any is in double
@@ -140,8 +135,7 @@ HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t len
                                   Normalizers& normalizers) {
   float pivots[kItems];
   MomentsOf<kItems> moments;
-  for (int64_t i = 0; i < count; ++i) pivots[i] = PivotOfRun<kCentred>(first.From(i * stride), length);
-  RunsMoments<kCentred>(first, stride, length, count, pivots, moments);
+  RunsMoments<kCentred>(first, stride, length, count, pivots, true, moments);
   return Finish(moments, pivots, count, epsilon, normalizers, 0);
 }
 
@@ -161,7 +155,7 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
   }
   int64_t chunk = 0;
   ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
-    RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, of_chunk);
+    RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, false, of_chunk);
     if (grouping.group_size == 1) return MergeMoments(total, of_chunk, count);
     MergeMoments(group, of_chunk, count);
     if (grouping.EndsGroup(++chunk)) {
@@ -762,7 +756,7 @@ HWY_NOINLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   const StripTag<float> d;
   const float* x = static_cast<const float*>(rows.x) + row * rows.x_stride;
   float* y = static_cast<float*>(rows.y) + row * rows.y_stride;
-  const float pivot = PivotOfRun<kCentred>({x, SIMDNORM_F32}, rows.cols);
+  const float pivot = PivotOfRun<kCentred, float>(x, rows.cols);
   LaneMoments<float> lanes;
   Moments moments;
   Normalizers normalizers;
@@ -812,7 +806,9 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
     seen += block;
     for (; i < seen * kStrip; i += kStrip) {
       const V v = hn::LoadU(d, x + i);
-      const V result = NormalizeElements<kCentred>(d, v, static_cast<int64_t>(i), Whole(), mean, rstd, offset, scale, shift);
+      const V scale_v = scale.Get(d, static_cast<int64_t>(i), Whole()),
+              shift_v = shift.Get(d, static_cast<int64_t>(i), Whole());
+      const V result = NormalizeElements<kCentred, Scale, Shift>(v, mean, rstd, offset, scale_v, shift_v);
       hn::StoreU(result, d, y + i);
       sum = hn::Add(sum, result);
     }
@@ -832,7 +828,7 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
   const float* x = static_cast<const float*>(rows.x) + begin * rows.x_stride;
   float* y = static_cast<float*>(rows.y) + begin * rows.y_stride;
   LaneMoments<float> lanes;
-  float pivot = PivotOfRun<kCentred>({x, SIMDNORM_F32}, rows.cols);
+  float pivot = PivotOfRun<kCentred, float>(x, rows.cols);
   MomentsOfRun<kCentred>(d, x, rows.cols, pivot, lanes.mean, lanes.m2);
   for (int64_t row = begin; row < end; ++row, x += rows.x_stride, y += rows.y_stride) {
     Moments moments;
@@ -842,7 +838,7 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
     const bool settled = SettleRows<kCentred>(rows, row, 1, in_double, normalizers), is_last = row + 1 == end;
     const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
     const float* next = x + rows.x_stride;
-    if (!is_last) pivot = PivotOfRun<kCentred>({next, SIMDNORM_F32}, rows.cols);
+    if (!is_last) pivot = PivotOfRun<kCentred, float>(next, rows.cols);
     if (HWY_LIKELY(settled && !is_last)) {
       WriteAndGather<kCentred>(x, y, rows.cols, centre, scale, shift, next, pivot, lanes);
       continue;

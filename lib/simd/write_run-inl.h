@@ -167,15 +167,13 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
   }
 }
 
-// ((v - mean) * rstd + offset) * scale + shift of elements i, i + 1, ... of a run.
-template <bool kCentred, class D, class Lanes, class Scale, class Shift, class V = hn::Vec<D>>
-HWY_INLINE V NormalizeElements(D d, V v, int64_t i, Lanes lanes, V mean, V rstd, V offset, const Scale scale,
-                               const Shift shift) {
+// ((v - mean) * rstd + offset) * scale + shift, of which scale and shift may be Absent.
+template <bool kCentred, class Scale, class Shift, class V>
+HWY_INLINE V NormalizeElements(V v, V mean, V rstd, V offset, V scale, V shift) {
   v = kCentred ? hn::MulAdd(hn::Sub(v, mean), rstd, offset) : hn::Mul(v, rstd);
-  const V scale_v = scale.Get(d, i, lanes), shift_v = shift.Get(d, i, lanes);
-  if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale_v, shift_v);
-  if constexpr (Scale::kPresent) return hn::Mul(v, scale_v);
-  if constexpr (Shift::kPresent) return hn::Add(v, shift_v);
+  if constexpr (Scale::kPresent && Shift::kPresent) return hn::MulAdd(v, scale, shift);
+  if constexpr (Scale::kPresent) return hn::Mul(v, scale);
+  if constexpr (Shift::kPresent) return hn::Add(v, shift);
   return v;
 }
 
@@ -185,7 +183,7 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<h
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
   WriteRun<kNumbers>(d, x, y, length, may_stream, [&](V v, int64_t i, auto lanes) HWY_ATTR {
-    return NormalizeElements<kCentred>(d, v, i, lanes, mean, rstd, offset, scale, shift);
+    return NormalizeElements<kCentred, Scale, Shift>(v, mean, rstd, offset, scale.Get(d, i, lanes), shift.Get(d, i, lanes));
   });
 }
 
@@ -277,6 +275,45 @@ HWY_INLINE bool StreamsWell(const TY* y, int64_t stride, int64_t length) {
   return length * kSize >= kLong || IsWholeLines(y, (stride | length) * kSize);
 }
 
+// WriteRun for `count` runs of f32, x_stride and y_stride elements apart, that are short: kTile vectors of all of them at a
+// time, while those vectors' parameters stay in registers. -> whether their length is such that this was done
+template <bool kCentred, class D, class Scale, class Shift>
+HWY_INLINE bool WriteShortRuns(D d, const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t length, int64_t count,
+                               const Centres<float>& centres, const Scale scale, const Shift shift, bool streams) {
+  using V = hn::Vec<D>;
+  // Measured (AVX-512): runs of 64 take 0.86 of the time, of 128 0.91, of 256 0.94, of 448 as long; without a shift of
+  // 256 1.03.
+  constexpr int64_t kShort = Scale::kPresent && Shift::kPresent ? 384 : 128;
+  const int64_t step = static_cast<int64_t>(hn::Lanes(d)), tile = 4 * step;
+  if (count == 1 || length > kShort || length % tile != 0) return false;
+  for (const int64_t end = length; length > 0; length -= tile, x += tile, y += tile) {
+    const auto scale_of = [&](int64_t i) HWY_ATTR { return scale.Get(d, end - length + i * step, Whole()); };
+    const auto shift_of = [&](int64_t i) HWY_ATTR { return shift.Get(d, end - length + i * step, Whole()); };
+    const V scale0 = scale_of(0), scale1 = scale_of(1), scale2 = scale_of(2), scale3 = scale_of(3);
+    const V shift0 = shift_of(0), shift1 = shift_of(1), shift2 = shift_of(2), shift3 = shift_of(3);
+    V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+    for (int64_t run = 0; run < count; ++run) {
+      const float* from = x + run * x_stride;
+      float* to = y + run * y_stride;
+      const auto centre = centres.At(run);
+      const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
+      const auto result = [&](int64_t i, V scale_v, V shift_v) HWY_ATTR {
+        return NormalizeElements<kCentred, Scale, Shift>(LoadElements(d, from + i * step), mean, rstd, offset, scale_v,
+                                                         shift_v);
+      };
+      const V v0 = result(0, scale0, shift0), v1 = result(1, scale1, shift1);
+      StorePair(v0, v1, d, to, streams);
+      sum0 = hn::Add(sum0, v0), sum1 = hn::Add(sum1, v1);
+      const V v2 = result(2, scale2, shift2), v3 = result(3, scale3, shift3);
+      StorePair(v2, v3, d, to + 2 * step, streams);
+      sum0 = hn::Add(sum0, v2), sum1 = hn::Add(sum1, v3);
+    }
+    if (HWY_LIKELY(hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) continue;
+    for (int64_t run = 0; run < count; ++run) MakeNaNCanonical(y + run * y_stride, tile);
+  }
+  return true;
+}
+
 // WriteRun for `count` runs, x_stride and y_stride elements apart. Where parameters are known to be finite, the centres are
 // those of the runs themselves: a run with a finite one is of numbers, which become numbers (a mean square is Inf, and rstd 0,
 // if one of them is).
@@ -293,6 +330,9 @@ HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64
     const bool past_caches = streams, all_numbers = numbers;
     constexpr bool kLooksAhead = kLooksAheadForNaN<hn::TFromD<D>, TY> && decltype(shift_of)::kPresent == kCentred &&
                                  std::is_same_v<const PerElement<float>, decltype(scale_of)>;
+    if constexpr (kIsFloat<D> && std::is_same_v<TX, float> && std::is_same_v<TY, float>) {
+      if (WriteShortRuns<kCentred>(d, from, from_stride, to, to_stride, n, end, all, scale_of, shift_of, past_caches)) return;
+    }
     for (int64_t i = 0; i < end; ++i, from += from_stride, to += to_stride) {
       const auto centre = all.At(i);
       if constexpr (kLooksAhead) {
