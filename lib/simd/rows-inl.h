@@ -41,6 +41,18 @@ HWY_INLINE void ForEachChunk(const SequenceNorm& norm, int64_t begin, int64_t en
   }
 }
 
+// The same for what each plane has of these chunks.
+template <class Visit>
+HWY_INLINE void ForEachPlane(const SequenceNorm& norm, int64_t begin, int64_t end, const Visit& visit) {
+  const int64_t per_plane = norm.ChunksPerPlane();
+  int64_t plane = begin / per_plane, first = begin % per_plane;
+  for (int64_t left = end - begin; left > 0; ++plane, first = 0) {
+    const int64_t chunks = HWY_MIN(left, per_plane - first), start = first * kChunkElements;
+    visit(plane, start, HWY_MIN(chunks * kChunkElements, norm.length - start));
+    left -= chunks;
+  }
+}
+
 // value(plane, start) of a sequence's first, middle and last element, and the pivot of them.
 template <class T, bool kCentred, class Value>
 HWY_INLINE T SequencePivot(const SequenceNorm& norm, const Value& value) {
@@ -400,13 +412,13 @@ HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t 
   float quant_scale = 0;
   if (norm.epilogue.quant_scales) {
     uint32_t max_abs = 0;
-    ForEachChunk(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
+    ForEachPlane(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
       const Span h = view ? view->At(i, plane, start) : Span();
       WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, view ? &h : nullptr, 0, &max_abs);
     });
     quant_scale = norm.epilogue.quant_scales[sequence] = DynamicScale(max_abs);
   }
-  ForEachChunk(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
+  ForEachPlane(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
     const Span h = view ? view->At(i, plane, start) : Span();
     WriteSpan<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, view ? &h : nullptr, quant_scale);
   });
