@@ -275,7 +275,7 @@ HWY_INLINE bool StreamsWell(const TY* y, int64_t stride, int64_t length) {
   return length * kSize >= kLong || IsWholeLines(y, (stride | length) * kSize);
 }
 
-// WriteRun for `count` runs of f32, x_stride and y_stride elements apart, that are short: kTile vectors of all of them at a
+// WriteRun for `count` runs of f32, x_stride and y_stride elements apart, that are short: four vectors of all of them at a
 // time, while those vectors' parameters stay in registers. -> whether their length is such that this was done
 template <bool kCentred, class D, class Scale, class Shift>
 HWY_INLINE bool WriteShortRuns(D d, const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t length, int64_t count,
