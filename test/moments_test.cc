@@ -24,7 +24,7 @@ Moments MomentsOfRun(const float* x, int64_t length, double pivot) {
   LaneMoments<T> run;
   Moments moments;
   T pivots[] = {static_cast<T>(pivot)};
-  RunMoments<kCentred>(StripTag<T>(), x, 0, length, 1, pivots, false, run.mean, run.m2);
+  RunMoments<kCentred>(StripTag<T>(), x, 0, length, 1, pivots, /*own=*/false, run.mean, run.m2);
   MergeLanes<kCentred>(length, run, 1, moments);
   return moments;
 }

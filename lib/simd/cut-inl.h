@@ -129,7 +129,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
       AddStrips<true, false>(d, values, 1, 1, 0, static_cast<size_t>(n), OnePivot<T>{pivot}, run.mean, run.m2);
       of_chunk = {static_cast<double>(n), {static_cast<double>(run.mean[0])}, {static_cast<double>(run.m2[0])}};
     } else {
-      RunMoments<true>(d, values, 0, n, 1, &pivot, false, run.mean, run.m2);
+      RunMoments<true>(d, values, 0, n, 1, &pivot, /*own=*/false, run.mean, run.m2);
       MergeLanes<true>(n, run, 1, of_chunk);
     }
     MergeMoments(group, of_chunk, 1);

@@ -505,6 +505,7 @@ HWY_NOINLINE inline void AddSpan(const void* a, simdnorm_dtype a_dtype, const vo
   });
 }
 
+// The element at p, in f32.
 template <class Element>
 HWY_INLINE float FirstElement(const Element* p) {
   return hn::GetLane(LoadElements(hn::CappedTag<float, 1>(), p));

@@ -70,10 +70,10 @@ HWY_INLINE void SpanMoments(Span x, int64_t length, T pivot, float* stage, T* me
       WidenSpan(x.data, x.dtype, stage, length);
       x = {stage, SIMDNORM_F32};
     }
-    RunMoments<kCentred>(d, static_cast<const float*>(x.data), 0, length, 1, &pivot, false, mean, m2);
+    RunMoments<kCentred>(d, static_cast<const float*>(x.data), 0, length, 1, &pivot, /*own=*/false, mean, m2);
   } else {
     WithElementType(x.dtype, [&](auto element) HWY_ATTR {
-      RunMoments<kCentred>(d, static_cast<const decltype(element)*>(x.data), 0, length, 1, &pivot, false, mean, m2);
+      RunMoments<kCentred>(d, static_cast<const decltype(element)*>(x.data), 0, length, 1, &pivot, /*own=*/false, mean, m2);
     });
   }
 }
@@ -147,7 +147,7 @@ HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t len
                                   Normalizers& normalizers) {
   float pivots[kItems];
   MomentsOf<kItems> moments;
-  RunsMoments<kCentred>(first, stride, length, count, pivots, true, moments);
+  RunsMoments<kCentred>(first, stride, length, count, pivots, /*own=*/true, moments);
   return Finish(moments, pivots, count, epsilon, normalizers, 0);
 }
 
@@ -167,7 +167,7 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
   }
   int64_t chunk = 0;
   ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
-    RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, false, of_chunk);
+    RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, of_chunk);
     if (grouping.group_size == 1) return MergeMoments(total, of_chunk, count);
     MergeMoments(group, of_chunk, count);
     if (grouping.EndsGroup(++chunk)) {
