@@ -171,6 +171,51 @@ HWY_INLINE void ForEachBlock(size_t count, const Add& add) {
   if (count & 1) add(Strips<1>());
 }
 
+// Adds a block to a strip's lanes, in two vectors, as AddBlock does to those of one. Strip i's lane l is x[i * stride + l].
+template <bool kCentred, size_t kStrips, class D, class TX, class V = hn::Vec<D>>
+HWY_INLINE void AddBlockByHalves(D d, const TX* HWY_RESTRICT x, int64_t stride, V low_pivot, V high_pivot, size_t seen,
+                                 V& low_mean, V& low_m2, V& high_mean, V& high_m2) {
+  const auto load = [&](size_t i, size_t l, V pivot) HWY_ATTR {
+    const V v = LoadElements(d, x + static_cast<int64_t>(i) * stride + l);
+    return kCentred ? SubByMulAdd(d, v, pivot) : v;
+  };
+  AddBlock<kCentred, kStrips>(
+      d, [&](size_t i) HWY_ATTR { return load(i, 0, low_pivot); }, seen, low_mean, low_m2);
+  AddBlock<kCentred, kStrips>(
+      d, [&](size_t i) HWY_ATTR { return load(i, kStrip / 2, high_pivot); }, seen, high_mean, high_m2);
+}
+
+// Whether two vectors hold a strip, of elements that fill a cache line. Then both go along, block by block, and a line is read
+// once. Measured (AVX2, beside one after the other): rows of f32 0.9 to 0.98 of the time, channels side by side 0.93 to 1.
+// Strips of 16 bits, half a line, would take up to 1.03.
+template <class D, class TX>
+constexpr bool kGoesByHalves =
+    !HWY_HAVE_SCALABLE && 2 * hn::MaxLanes(D()) == kStrip && std::is_same_v<TX, float> && std::is_same_v<hn::TFromD<D>, float>;
+
+// AddStrips of whole strips by halves.
+template <bool kCentred, class D, class TX, class Pivots, class T = hn::TFromD<D>>
+HWY_INLINE void AddStripsByHalves(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t before, size_t count,
+                                  const Pivots& pivots, T* HWY_RESTRICT state_mean, T* HWY_RESTRICT state_m2) {
+  using V = hn::Vec<D>;
+  constexpr size_t kHalf = kStrip / 2;
+  const V low_pivot = pivots.Get(d, 0), high_pivot = pivots.Get(d, kHalf);
+  V low_mean = hn::Zero(d), low_m2 = hn::Zero(d), high_mean = hn::Zero(d), high_m2 = hn::Zero(d);
+  if (before != 0) {
+    low_mean = hn::Load(d, state_mean), high_mean = hn::Load(d, state_mean + kHalf);
+    low_m2 = hn::Load(d, state_m2), high_m2 = hn::Load(d, state_m2 + kHalf);
+  }
+  // gcc takes two blocks for too much to be inlined; called, they would find all of this in memory.
+  const auto add = [&](auto strips) HWY_ATTR __attribute__((always_inline)) {
+    AddBlockByHalves<kCentred, decltype(strips)::value>(d, x, stride, low_pivot, high_pivot, before, low_mean, low_m2,
+                                                        high_mean, high_m2);
+    before += strips;
+    x += static_cast<int64_t>(decltype(strips)::value) * stride;
+  };
+  ForEachBlock(count, add);
+  hn::Store(low_mean, d, state_mean), hn::Store(high_mean, d, state_mean + kHalf);
+  hn::Store(low_m2, d, state_m2), hn::Store(high_m2, d, state_m2 + kHalf);
+}
+
 // Adds `count` strips to lanes [0, valid) of a state, which has seen `before` strips in each of them, or begins with them; the
 // other lanes then have 0. Strip i's lane l is x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector
 // has, so that state stays in registers. kWhole: `valid` is a multiple of that.
@@ -178,6 +223,9 @@ template <bool kCentred, bool kWhole, class D, class TX, class Pivots, class T =
 HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t valid, size_t before, size_t count,
                           const Pivots& pivots, T* HWY_RESTRICT state_mean, T* HWY_RESTRICT state_m2) {
   using V = hn::Vec<D>;
+  if constexpr (kWhole && kGoesByHalves<D, TX>) {
+    if (valid == kStrip) return AddStripsByHalves<kCentred>(d, x, stride, before, count, pivots, state_mean, state_m2);
+  }
   for (size_t l = 0; l < valid; l += hn::Lanes(d)) {
     const size_t lanes = HWY_MIN(hn::Lanes(d), valid - l);
     const V pivot = pivots.Get(d, l);

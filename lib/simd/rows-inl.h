@@ -783,17 +783,22 @@ HWY_NOINLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   });
 }
 
-// A vector that holds a strip has registers enough to write a row while the next one's moments are gathered, block by block.
-constexpr bool kCanGoInTurn = !HWY_HAVE_SCALABLE && hn::MaxLanes(StripTag<float>()) == kStrip;
+// Where a vector or two hold a strip, there are registers enough to write a row while the next one's moments are gathered,
+// block by block.
+constexpr bool kStripIsVector = !HWY_HAVE_SCALABLE && hn::MaxLanes(StripTag<float>()) == kStrip;
+constexpr bool kCanGoInTurn = kStripIsVector || kGoesByHalves<StripTag<float>, float>;
 
 // Whether that is better than rows in batches. Shorter rows are too few blocks, longer ones leave L1 before their turn comes.
 // Measured (Zen 4): rows of 768 and 1024 take 0.9 and 0.84 of the time, up to a quarter more than the caches are said to hold;
-// rows of 16 bits would take 1.1 of it.
+// rows of 16 bits would take 1.1 of it. Where two vectors hold a strip (AVX2), rows of 768 take 0.94 to 0.96 of it, of 1024
+// 0.94 to 0.81; but their last strip has to be whole, and mean squares gain nothing below 1024.
 template <bool kCentred>
 HWY_INLINE bool GoesInTurn(const PlainRows& rows) {
+  constexpr int64_t kLeast = kStripIsVector ? (kCentred ? 512 : 384) : (kCentred ? 640 : 1024);
   const int64_t bytes = 2 * Bytes(rows.dtype, rows.rows * rows.cols);
   return rows.dtype == SIMDNORM_F32 && rows.scale && (rows.shift != nullptr) == kCentred && !rows.streams &&
-         !OverflowsCaches(bytes - bytes / 5) && rows.cols >= (kCentred ? 512 : 384) && rows.cols <= 2048;
+         !OverflowsCaches(bytes - bytes / 5) && rows.cols >= kLeast && rows.cols <= 2048 &&
+         (kStripIsVector || rows.cols % kItems == 0);
 }
 
 // Normalizes a row while the lanes' moments of the next are gathered.
@@ -806,17 +811,23 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
   const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
   const V pivot = hn::Set(d, pivot_of_next);
   V next_mean = hn::Zero(d), next_m2 = hn::Zero(d), sum = hn::Zero(d);
+  V high_mean = hn::Zero(d), high_m2 = hn::Zero(d);  // where the others are of the lower half
   const size_t strips = static_cast<size_t>(cols) / kStrip, ragged = static_cast<size_t>(cols) % kStrip;
   size_t seen = 0;
-  ForEachBlock(strips, [&](auto block) HWY_ATTR {
+  const auto step = [&](auto block) HWY_ATTR __attribute__((always_inline)) {  // see AddStripsByHalves
     size_t i = seen * kStrip;
-    const auto load = [&](size_t s) HWY_ATTR {
-      const V v = hn::LoadU(d, next + i + s * kStrip);
-      return kCentred ? SubByMulAdd(d, v, pivot) : v;
-    };
-    AddBlock<kCentred, decltype(block)::value>(d, load, seen, next_mean, next_m2);
+    if constexpr (kStripIsVector) {
+      const auto load = [&](size_t s) HWY_ATTR {
+        const V v = hn::LoadU(d, next + i + s * kStrip);
+        return kCentred ? SubByMulAdd(d, v, pivot) : v;
+      };
+      AddBlock<kCentred, decltype(block)::value>(d, load, seen, next_mean, next_m2);
+    } else {
+      AddBlockByHalves<kCentred, decltype(block)::value>(d, next + i, kStrip, pivot, pivot, seen, next_mean, next_m2, high_mean,
+                                                         high_m2);
+    }
     seen += block;
-    for (; i < seen * kStrip; i += kStrip) {
+    for (; i < seen * kStrip; i += hn::Lanes(d)) {
       const V v = hn::LoadU(d, x + i);
       const V scale_v = scale.Get(d, static_cast<int64_t>(i), Whole()),
               shift_v = shift.Get(d, static_cast<int64_t>(i), Whole());
@@ -824,8 +835,10 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
       hn::StoreU(result, d, y + i);
       sum = hn::Add(sum, result);
     }
-  });
+  };
+  ForEachBlock(strips, step);
   hn::Store(next_mean, d, lanes.mean), hn::Store(next_m2, d, lanes.m2);
+  if constexpr (!kStripIsVector) hn::Store(high_mean, d, lanes.mean + kStrip / 2), hn::Store(high_m2, d, lanes.m2 + kStrip / 2);
   const int64_t done = cols - static_cast<int64_t>(ragged);
   if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(sum)))) MakeNaNCanonical(y, done);
   if (ragged == 0) return;
@@ -840,8 +853,11 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
   const float* x = static_cast<const float*>(rows.x) + begin * rows.x_stride;
   float* y = static_cast<float*>(rows.y) + begin * rows.y_stride;
   LaneMoments<float> lanes;
-  float pivot = PivotOfRun<kCentred, float>(x, rows.cols);
-  MomentsOfRun<kCentred>(d, x, rows.cols, pivot, lanes.mean, lanes.m2);
+  float pivot;
+  const auto gather = [&](const float* row) HWY_ATTR {
+    RunMoments<kCentred>(d, row, 0, rows.cols, 1, &pivot, /*own=*/true, lanes.mean, lanes.m2);
+  };
+  gather(x);
   for (int64_t row = begin; row < end; ++row, x += rows.x_stride, y += rows.y_stride) {
     Moments moments;
     Normalizers normalizers;
@@ -850,13 +866,13 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
     const bool settled = SettleRows<kCentred>(rows, row, 1, in_double, normalizers), is_last = row + 1 == end;
     const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
     const float* next = x + rows.x_stride;
-    if (!is_last) pivot = PivotOfRun<kCentred, float>(next, rows.cols);
     if (HWY_LIKELY(settled && !is_last)) {
+      pivot = PivotOfRun<kCentred, float>(next, rows.cols);
       WriteAndGather<kCentred>(x, y, rows.cols, centre, scale, shift, next, pivot, lanes);
       continue;
     }
     if (settled) WriteRun<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
-    if (!is_last) MomentsOfRun<kCentred>(d, next, rows.cols, pivot, lanes.mean, lanes.m2);
+    if (!is_last) gather(next);
   }
 }
 
