@@ -181,19 +181,19 @@ HWY_INLINE void PrefetchLine(const void* line, bool into_l1) {
 }
 
 // Asks for rows that lie `stride` bytes apart before they are read, some lines at a time, in their order: many at once would be
-// more than a processor waits for.
+// more than a processor waits for. Not inline, as there are many kinds of loops that read them.
 class RowsAhead {
  public:
   RowsAhead(int64_t stride, int64_t row_bytes, bool into_l1) : stride_(stride), row_bytes_(row_bytes), into_l1_(into_l1) {}
 
   // From now on for `rows` rows from `row` on, in `parts` parts.
-  void Begin(const void* row, int64_t rows, int64_t parts) {
+  HWY_NOINLINE void Begin(const void* row, int64_t rows, int64_t parts) {
     const int64_t lines_of_row = (row_bytes_ + kLineBytes - 1) / kLineBytes;
     row_ = static_cast<const unsigned char*>(row), at_ = 0, rows_ = rows;
     lines_of_part_ = (rows * lines_of_row + parts - 1) / parts;
   }
 
-  // The next part. Not inline, as many loops call it.
+  // The next part.
   HWY_NOINLINE void Ask() {
     for (int64_t i = 0; i < lines_of_part_ && rows_ != 0; ++i) {
       PrefetchLine(row_ + at_, into_l1_);
@@ -216,8 +216,8 @@ HWY_NOINLINE inline void PrefetchRow(const void* row, int64_t bytes) {
   __asm__ volatile("");
 }
 
-// Adds rows to the moments of the tile's strips, and asks for what is ahead, if that is not null, strip by strip. Not inline,
-// since there is one for each dtype.
+// Adds rows to the moments of the tile's strips, and asks for what is ahead, if that is not null, with every whole one. Not
+// inline, since there is one for each dtype.
 template <bool kCentred, class TX, class T>
 HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t before, int64_t count,
                           const TilePivots<T>& pivots, LaneMoments<T>* strips, RowsAhead* ahead) {
@@ -230,7 +230,6 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
     AddStrips<kCentred, true>(d, x, stride, kStrip, seen, rows, of_strip, strips[s].mean, strips[s].m2);
   }
   if (s == tile.Strips()) return;
-  if (HWY_UNLIKELY(ahead)) ahead->Ask();
   const PivotsOfLanes<T> of_strip = {pivots.of + s * kItems};
   const size_t valid = static_cast<size_t>(tile.Valid(s));
   const auto add = [&](auto whole, auto tag) HWY_ATTR {
@@ -283,7 +282,7 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
         const RowValues x = SourceRows<T>(norm, tile, cursor, n, stage);
         if (ahead) {
           const int64_t left = count - chunk * kChunkRows - row - n;
-          ahead->Begin(x.first.From(n * x.stride).data, HWY_MIN(n, left), tile.Strips());
+          ahead->Begin(x.first.From(n * x.stride).data, HWY_MIN(n, left), tile.count / kItems);
         }
         if constexpr (sizeof(T) == sizeof(double)) {
           AddRows<kCentred>(static_cast<const float*>(x.first.data), x.stride, tile, row, n, pivots, lanes, ahead);
