@@ -245,11 +245,11 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
   add(std::false_type(), d);
 }
 
-// Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: emit(group, strip, moments). Not
-// inline: a large frame.
-template <class T, bool kCentred, class Emit>
+// Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: those of group g and strip s are
+// merged into to[(g - begin) * next_group + s]. Not inline: a large frame.
+template <class T, bool kCentred>
 HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
-                                 int64_t begin, int64_t end, const Emit& emit) {
+                                 int64_t begin, int64_t end, MomentsOf<kItems>* to, int64_t next_group) {
   // Few rows at a time, for all strips, so that memory is read in its order; but a page of it. Or as many as fit the stage.
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
@@ -299,7 +299,7 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
             [&](int64_t i) { return lanes[s].m2[i]; });
       }
     }
-    for (int64_t s = 0; s < tile.Strips(); ++s) emit(group, s, moments[s]);
+    for (int64_t s = 0; s < tile.Strips(); ++s) MergeMoments(to[(group - begin) * next_group + s], moments[s], tile.Valid(s));
   }
 }
 
@@ -308,9 +308,7 @@ template <class T, bool kCentred>
 HWY_INLINE void MomentsOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, MomentsOf<kItems>* totals,
                               TilePivots<T>& pivots) {
   FindPivots<T, kCentred>(norm, tile, count, pivots);
-  ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.Chunks(count).groups,
-                              [&](int64_t /*group*/, int64_t s, const MomentsOf<kItems>& moments)
-                                  HWY_ATTR { MergeMoments(totals[s], moments, tile.Valid(s)); });
+  ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.Chunks(count).groups, totals, 0);
 }
 
 // The normalizers of the tile's channels, each by its own statistics, gathered in T.
@@ -909,10 +907,11 @@ HWY_INLINE void GatherShared(const SharedChannels& shared, const Tile& tile, int
   const int64_t strips = Tile{0, shared.first, shared.count}.Strips();
   TilePivots<T> pivots;
   FindPivots<T, kCentred>(norm, tile, norm.Rows(), pivots);
-  ChannelMoments<T, kCentred>(norm, tile, norm.Rows(), pivots, begin, end,
-                              [&](int64_t group, int64_t s, const MomentsOf<kItems>& moments) {
-                                shared.moments[(group - shared.first_group) * strips + first_strip + s] = moments;
-                              });
+  MomentsOf<kItems>* const to = shared.moments + (begin - shared.first_group) * strips + first_strip;
+  for (int64_t group = 0; group < end - begin; ++group) {
+    for (int64_t s = 0; s < tile.Strips(); ++s) to[group * strips + s].count = 0;
+  }
+  ChannelMoments<T, kCentred>(norm, tile, norm.Rows(), pivots, begin, end, to, strips);
 }
 
 // Kernel of a SharedChannels: unit u is group first_group + u of the row chunks.
