@@ -268,7 +268,7 @@ HWY_INLINE void MomentsOfRun(D d, const TX* HWY_RESTRICT x, int64_t length, T pi
   constexpr size_t kPass = 16 * kBlock;
   const size_t strips = static_cast<size_t>(length) / kStrip, ragged = static_cast<size_t>(length) % kStrip;
   const OnePivot<T> pivot = {pivot_of_run};
-  if (hn::Lanes(d) == kStrip) {
+  if (hn::Lanes(d) == kStrip || kGoesByHalves<D, TX>) {
     if (strips != 0) AddStrips<kCentred, true>(d, x, kStrip, kStrip, 0, strips, pivot, mean, m2);
   } else {
     for (size_t i = 0; i < strips; i += kPass) {
