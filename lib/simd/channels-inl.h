@@ -209,7 +209,7 @@ class RowsAhead {
   int64_t at_ = 0, rows_ = 0, lines_of_part_ = 0;
 };
 
-// The same at once, not inline, for the many loops that write rows.
+// Asks for a row at once. Not inline, for the same reason.
 HWY_NOINLINE inline void PrefetchRow(const void* row, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kLineBytes) PrefetchLine(static_cast<const unsigned char*>(row) + i, false);
   // A compiler that sees nothing but prefetches takes calls for such as do nothing, and leaves them out.
@@ -254,14 +254,14 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
-  // asked for beforehand. Measured (AVX2, one thread and two): whole rows of 256 and 512 bytes take 0.53 to 0.64 of the time
-  // then, of 1024 bytes 0.67 to 0.75, parts of that size 0.84 to 0.95. Larger ones would take as long, those of 64 bytes 1.2 of
-  // it.
+  // asked for beforehand. Measured (AVX2, one thread and two, 25 MB): whole rows of 256 and 512 bytes take 0.53 to 0.64 of the
+  // time then, of 1024 bytes 0.67 to 0.73, parts of that size 0.84 to 0.95; larger ones would take as long, those of 64 bytes
+  // 1.2 of it. Where the caches just do not hold x and y any more, it costs up to 0.18.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
   const bool whole_rows = norm.x.stride == tile.count;
   const bool asks_ahead = norm.overflows && !staged && regular && row_bytes > 2 * kLineBytes && row_bytes <= 1024;
   // Rows a page apart lie in the same places of L1, which has eight or twelve of them: no more where a line is read in parts.
-  // Measured (AVX2): rows of 4096 bytes take 0.9 of the time then.
+  // Measured (AVX2): rows of 4096 and 8192 bytes take 0.8 to 0.94 of the time then.
   const bool collide = hn::Lanes(StripTag<T>()) < kStrip && Bytes(norm.x.dtype, norm.x.stride) % kPage == 0;
   const int64_t least = (asks_ahead && whole_rows) || collide ? kBlockRows : 2 * kBlockRows;
   const int64_t of_page = HWY_MAX(least, kPage / row_bytes / kBlockRows * kBlockRows);
