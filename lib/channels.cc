@@ -65,20 +65,29 @@ HWY_NOINLINE void ShareChunks(const Executor& executor, const ChannelKernels& ke
   }
 }
 
-// Shares the one problem there is: by channels or, with `chunks`, by row chunks while statistics are gathered, then by rows.
-// Not inline: its frame is not for calls that share nothing.
-HWY_NOINLINE void RunShared(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm, bool chunks) {
+// Shares the one problem there is: by row chunks while statistics are gathered, then by rows. Not inline, nor the next: their
+// frames are not for calls that share nothing.
+HWY_NOINLINE void RunByChunks(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm) {
   Normalizers normalizers[kTileStrips];
-  const int64_t unit = UnitChannels(norm), step = kTile / unit * unit, channels = norm.Channels(0), rows = norm.Rows();
+  const int64_t channels = norm.Channels(0);
+  for (int64_t first = 0; first < channels; first += kTile) {
+    const int64_t count = std::min(kTile, channels - first);
+    SharedChannels shared = {&norm, first, count, normalizers};
+    ShareChunks(executor, kernels, norm, first, first + count, normalizers);
+    ParallelFor(executor, norm.Rows(), count, kernels.write, &shared);
+  }
+}
+
+// The same by channels while statistics are gathered, some tiles at a time: each time costs two waits for each other.
+template <int64_t kTiles>
+HWY_NOINLINE void RunByChannels(const Executor& executor, const ChannelKernels& kernels, const ChannelNorm& norm) {
+  Normalizers normalizers[kTiles * kTileStrips];
+  const int64_t unit = UnitChannels(norm), step = kTiles * kTile / unit * unit, channels = norm.Channels(0);
   for (int64_t first = 0; first < channels; first += step) {
     const int64_t count = std::min(step, channels - first);
     SharedChannels shared = {&norm, first, count, normalizers};
-    if (chunks) {
-      ShareChunks(executor, kernels, norm, first, first + count, normalizers);
-    } else {
-      ParallelFor(executor, (count + unit - 1) / unit, rows * unit, kernels.normalizers, &shared);
-    }
-    ParallelFor(executor, rows, count, kernels.write, &shared);
+    ParallelFor(executor, (count + unit - 1) / unit, norm.Rows() * unit, kernels.normalizers, &shared);
+    ParallelFor(executor, norm.Rows(), count, kernels.write, &shared);
   }
 }
 
@@ -96,8 +105,12 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
   const bool few =
       units < threads ? groups > 1 : norm.overflows && norm.channels <= kSharedStrips * kItems && groups >= 4 * threads;
   const bool chunks = few && norm.channels_per_group == 1 && norm.validity.All();
-  if (threads > 1 && (chunks || Bytes(norm.y.dtype, norm.channels) < threads * kLeastRowBytes)) {
-    RunShared(options.executor, kernels, norm, chunks);
+  if (threads > 1 && chunks) {
+    RunByChunks(options.executor, kernels, norm);
+  } else if (threads > 1 && Bytes(norm.y.dtype, norm.channels) < threads * kLeastRowBytes) {
+    // As many as there is stack for.
+    const auto run = norm.channels_per_group == 1 ? RunByChannels<2> : RunByChannels<1>;
+    run(options.executor, kernels, norm);
   } else {
     ParallelFor(options.executor, units, rows * UnitChannels(norm), kernels.normalize, &norm);
   }

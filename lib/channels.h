@@ -23,7 +23,7 @@ struct ChannelKernels {
   Kernel write;        // unit: a row
 };
 
-// Some channels of the one problem there is, at most kTile, whose rows are shared among threads.
+// Some channels of the one problem there is, a tile or two, whose rows are shared among threads.
 struct SharedChannels {
   const ChannelNorm* norm;
   int64_t first, count;

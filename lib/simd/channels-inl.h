@@ -311,9 +311,9 @@ HWY_INLINE void MomentsOfTile(const ChannelNorm& norm, const Tile& tile, int64_t
   ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.Chunks(count).groups, totals, 0);
 }
 
-// The normalizers of the tile's channels, each by its own statistics, gathered in T.
+// The normalizers of the tile's channels, each by its own statistics, gathered in T. Not inline, for its frame.
 template <class T, bool kCentred>
-HWY_INLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, Normalizers* normalizers) {
+HWY_NOINLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, Normalizers* normalizers) {
   MomentsOf<kItems> totals[kTileStrips];
   TilePivots<T> pivots;
   MomentsOfTile<T, kCentred>(norm, tile, count, totals, pivots);
@@ -960,18 +960,28 @@ inline void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end
   SaveTile(*shared.norm, tile, tile.count, tile.first, shared.norm->Rows(), shared.normalizers);
 }
 
+// The normalizers of whole groups of channels [first, end) among those that are shared; and hands out their statistics. Not
+// inline: a large frame.
+HWY_NOINLINE inline void NormalizersOfSharedGroups(const SharedChannels& shared, int64_t first, int64_t end) {
+  const ChannelNorm& norm = *shared.norm;
+  Normalizers of_groups[kTileStrips / 2];
+  GroupNormalizers(norm, 0, first, end, of_groups);
+  SpreadNormalizers(of_groups, norm.channels_per_group, end - first, shared.normalizers, first - shared.first);
+}
+
 // Kernel of a SharedChannels: units are UnitChannels(norm) channels; finds their normalizers and hands out their statistics.
 template <bool kCentred>
 void SharedChannelNormalizers(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const ChannelNorm& norm = *shared.norm;
-  const int64_t first = begin * UnitChannels(norm), last = HWY_MIN(end * UnitChannels(norm), shared.count);
+  const int64_t unit = UnitChannels(norm), first = shared.first + begin * unit;
+  const int64_t last = shared.first + HWY_MIN(end * unit, shared.count);
   if (norm.channels_per_group == 1) {
-    OwnNormalizers<kCentred>(norm, Tile{0, shared.first + first, last - first}, shared.normalizers + begin);
+    ForEachTile(0, first, last, [&](const Tile& tile) HWY_ATTR {
+      OwnNormalizers<kCentred>(norm, tile, shared.normalizers + (tile.first - shared.first) / kItems);
+    });
   } else if constexpr (kCentred) {
-    Normalizers of_groups[kTileStrips / 2];
-    GroupNormalizers(norm, 0, shared.first + first, shared.first + last, of_groups);
-    SpreadNormalizers(of_groups, norm.channels_per_group, last - first, shared.normalizers, first);
+    NormalizersOfSharedGroups(shared, first, last);  // which are a tile at the most
   }
 }
 
@@ -980,7 +990,9 @@ template <bool kCentred>
 void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const StreamFence fence(shared.norm->streams);
-  WriteOwnRows<kCentred>(*shared.norm, Tile{0, shared.first, shared.count}, begin, end, shared.normalizers);
+  ForEachTile(0, shared.first, shared.first + shared.count, [&](const Tile& tile) HWY_ATTR {
+    WriteOwnRows<kCentred>(*shared.norm, tile, begin, end, shared.normalizers + (tile.first - shared.first) / kItems);
+  });
 }
 
 template <bool kCentred>
