@@ -393,10 +393,13 @@ HWY_NOINLINE hn::Vec<D> LoadFirstByWords(D d, const T* p, size_t n) {
     return half | static_cast<uint64_t>(quarter) << (has_half ? 32 : 0);
   };
   const hn::Repartition<uint64_t, D> d64;
-  if constexpr (hn::MaxLanes(d) == kOfWord) return hn::BitCast(d, hn::Set(d64, word_of(p, n)));
-  const size_t low = HWY_MIN(n, kOfWord);
-  const auto of_low = hn::Set(d64, word_of(p, low)), of_high = hn::Set(d64, word_of(p + low, n - low));
-  return hn::BitCast(d, hn::InterleaveLower(d64, of_low, of_high));
+  if constexpr (hn::MaxLanes(d) == kOfWord) {
+    return hn::BitCast(d, hn::Set(d64, word_of(p, n)));
+  } else {
+    const size_t low = HWY_MIN(n, kOfWord);
+    const auto of_low = hn::Set(d64, word_of(p, low)), of_high = hn::Set(d64, word_of(p + low, n - low));
+    return hn::BitCast(d, hn::InterleaveLower(d64, of_low, of_high));
+  }
 }
 
 template <class D, class T = hn::TFromD<D>>
