@@ -218,7 +218,7 @@ HWY_INLINE void AddStripsByHalves(D d, const TX* HWY_RESTRICT x, int64_t stride,
 
 // Adds `count` strips to lanes [0, valid) of a state, which has seen `before` strips in each of them, or begins with them; the
 // other lanes then have 0. Strip i's lane l is x[i * stride + l]. Goes column by column of a strip, as many lanes as a vector
-// has, so that state stays in registers. kWhole: `valid` is a multiple of that.
+// has, so that state stays in registers; or by two of them, see kGoesByHalves. kWhole: `valid` is a multiple of that.
 template <bool kCentred, bool kWhole, class D, class TX, class Pivots, class T = hn::TFromD<D>>
 HWY_INLINE void AddStrips(D d, const TX* HWY_RESTRICT x, int64_t stride, size_t valid, size_t before, size_t count,
                           const Pivots& pivots, T* HWY_RESTRICT state_mean, T* HWY_RESTRICT state_m2) {
