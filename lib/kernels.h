@@ -65,6 +65,9 @@ constexpr int64_t kItems = 16;
 constexpr int64_t kTileStrips = 32;
 constexpr int64_t kTile = kTileStrips * kItems;
 
+// Channels whose rows are written at a time once the statistics of all of them are known, which is less to keep.
+constexpr int64_t kWriteTile = 2 * kTile;
+
 // Where statistics are given, a channel's state is no more than its factors, and parts of rows are better avoided: as many
 // channels as there is stack for; but for f32 in the caches, as many as L1 holds the factors of beside x and y. Measured,
 // beyond the caches: 768 to 1280 channels take 0.42 to 0.66 of the time that they take by tiles of 512, those of bf16 0.28 to

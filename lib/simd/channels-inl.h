@@ -427,14 +427,15 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
 
 // ---- Writes.
 
-constexpr int64_t kWriteRows = 8;  // of a whole tile that are staged, or have parameters of their own, at a time
+constexpr int64_t kStagedRows = 4;  // of a whole tile, that are staged at a time
+constexpr int64_t kScaledRows = 8;  // with parameters of their own, at a time
 
 // What becomes of a tile's channels, value by value: ((x - mean) - low) * factor + shift; or, where parameters are by row,
 // ((x - mean) * factor + low) * row_scale + row_shift, with the normalizers' rstd and offset in the two. Lanes of a ragged
 // strip that are no channels are worked on and not stored: they are 0, so that they are not just anything.
 struct TileFactors {
   float *mean, *low, *factor, *scale, *shift;          // of each channel
-  float row_scale[kWriteRows], row_shift[kWriteRows];  // of some rows
+  float row_scale[kScaledRows], row_shift[kScaledRows];  // of some rows
   bool any_low, all_plain;                             // FactorKinds of all
   bool mixed[kGivenTile / kItems], any_mixed;          // strips where channels are in double or split
 };
@@ -652,11 +653,12 @@ HWY_NOINLINE inline void GivenNormalizers(const ChannelNorm& norm, const Tile& t
 template <bool kCentred>
 HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int64_t sample, int64_t row, int64_t rows,
                                   const Normalizers* normalizers, TileFactors& factors) {
-  alignas(64) float source[kWriteRows * kTile], results[kWriteRows * kTile];
+  alignas(64) float source[kStagedRows * kTile], results[kStagedRows * kTile];
   const bool by_row = norm.parameters_by_row, at_x = norm.XIsDirect(), at_y = norm.YIsDirect();
   const int64_t x_stride = at_x ? norm.x.stride : tile.count, y_stride = at_y ? norm.y.stride : tile.count;
   const int64_t first_of_rows = norm.rows_per_scale == 0 ? 0 : tile.outer / norm.rows_per_scale * norm.scale_stride;
-  const int64_t rows_at_once = by_row ? kWriteRows : kWriteRows * kTile / tile.count;
+  const int64_t fit = kStagedRows * kTile / tile.count, scaled = at_x && at_y ? kScaledRows : HWY_MIN(fit, kScaledRows);
+  const int64_t rows_at_once = by_row ? scaled : fit;
   for (const int64_t end = row + rows; row < end; row += rows_at_once) {
     const int64_t n = HWY_MIN(rows_at_once, end - row), x_offset = RowOffset(norm.x, tile, sample, row);
     if (!at_x) StageRows(norm.x, x_offset, tile.count, n, source);
@@ -990,9 +992,9 @@ template <bool kCentred>
 void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const StreamFence fence(shared.norm->streams);
-  ForEachTile(0, shared.first, shared.first + shared.count, [&](const Tile& tile) HWY_ATTR {
-    WriteOwnRows<kCentred>(*shared.norm, tile, begin, end, shared.normalizers + (tile.first - shared.first) / kItems);
-  });
+  const Tile tile = {0, shared.first, shared.count};
+  FactorsOfTile<kWriteTile> factors;
+  WriteRows<kCentred>(*shared.norm, tile, begin, end, shared.normalizers, factors);
 }
 
 template <bool kCentred>
