@@ -692,13 +692,14 @@ HWY_INLINE bool RowsAreAdjacent(const ChannelNorm& norm, const Tile& tile) {
   return norm.x.stride == tile.count && norm.y.stride == tile.count;
 }
 
-// Such rows are taken as rows of more channels, if they are not whole strips. -> how many: to whole strips, and some 64
-// channels, since many more would cost more factors than they save.
+// Such rows are taken as rows of more channels. -> how many: to whole strips, and to some 256 channels, since every row has its
+// beginning and its end; from memory to 64, where that does not count. Measured (AVX2), in the caches: rows of 24 to 64
+// channels 0.82 to 0.98 of the time that they take by 64; a few rows 1.02.
 HWY_INLINE int64_t RowsSideBySide(const ChannelNorm& norm, const Tile& tile) {
-  constexpr int64_t kEnough = 64;
-  if (!RowsAreAdjacent(norm, tile) || tile.count % kItems == 0) return 1;
+  const int64_t enough = norm.overflows ? 64 : 256;
+  if (!RowsAreAdjacent(norm, tile)) return 1;
   int64_t rows = 1;
-  while (rows * tile.count % kItems != 0 || rows * tile.count < kEnough) rows *= 2;
+  while (rows * tile.count % kItems != 0 || rows * tile.count < enough) rows *= 2;
   return rows * tile.count <= kTile ? rows : 1;
 }
 
