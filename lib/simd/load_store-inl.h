@@ -294,9 +294,28 @@ constexpr bool MayRoundNatively() {
   return HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3 && kIsFloat<D> && std::is_same_v<Element, BF16>;
 }
 
+// Whether two neighbouring vectors of elements whose order does not matter, since each goes where it came from, are better
+// taken as the even and the odd ones: the halves of words, which need no shuffles to be had or to be put together again.
+template <class D, class Element>
+constexpr bool kTakesEvenAndOdd = HWY_TARGET == HWY_AVX2 && kIsFloat<D> && std::is_same_v<Element, BF16>;
+
+// Two neighbouring vectors; with kAnyOrder those of StorePair with it.
+template <bool kAnyOrder, class D, class Element>
+HWY_INLINE void LoadPair(D d, const Element* p, hn::Vec<D>& v0, hn::Vec<D>& v1) {
+  if constexpr (kAnyOrder && kTakesEvenAndOdd<D, Element>) {
+    const hn::Repartition<uint16_t, D> d16;
+    const hn::RebindToUnsigned<D> du;
+    const auto both = hn::BitCast(du, hn::LoadU(d16, &p->bits));
+    v0 = hn::BitCast(d, hn::ShiftLeft<16>(both));
+    v1 = hn::BitCast(d, hn::And(both, hn::Set(du, 0xFFFF0000u)));
+  } else {
+    v0 = LoadElements(d, p), v1 = LoadElements(d, p + hn::Lanes(d));
+  }
+}
+
 // Two neighbouring vectors at once, NaN as it is: for bf16 that is much cheaper on x86. With `streams` past the caches, where
 // that can be; p is then a multiple of their size. kNative: by the processor's own rounding.
-template <bool kNative = false, class D, class Element>
+template <bool kNative = false, bool kAnyOrder = false, class D, class Element>
 HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p, bool streams = false) {
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
   if constexpr (kNative) {
@@ -310,8 +329,12 @@ HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p, bool st
 #if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX2
   if constexpr (kIsFloat<D> && std::is_same_v<Element, BF16>) {
     const hn::Repartition<uint16_t, D> d16;
-    const auto upper = hn::ConcatOdd(d16, hn::BitCast(d16, RoundToUpperHalf(d, v1)), hn::BitCast(d16, RoundToUpperHalf(d, v0)));
-    return StoreOrStream(upper, d16, &p->bits, streams);
+    const auto bits0 = RoundToUpperHalf(d, v0), bits1 = RoundToUpperHalf(d, v1);
+    if constexpr (kAnyOrder && kTakesEvenAndOdd<D, Element>) {
+      const auto even = hn::BitCast(d16, hn::ShiftRight<16>(bits0));
+      return StoreOrStream(hn::OddEven(hn::BitCast(d16, bits1), even), d16, &p->bits, streams);
+    }
+    return StoreOrStream(hn::ConcatOdd(d16, hn::BitCast(d16, bits1), hn::BitCast(d16, bits0)), d16, &p->bits, streams);
   }
 #endif
   if constexpr (kIsFloat<D> && std::is_same_v<Element, float>) {
@@ -338,13 +361,12 @@ HWY_INLINE bool AnySpecial(D d, hn::Vec<D> v0, hn::Vec<D> v1) {
 }
 
 // StorePair of any values, NaN as it leaves the library.
-template <bool kNative, class D, class Element>
+template <bool kNative, bool kAnyOrder = false, class D, class Element>
 HWY_INLINE void StoreAnyPair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p, bool streams) {
   if (HWY_UNLIKELY(AnySpecial<kNative>(d, v0, v1))) {
-    StoreElements(v0, d, p);
-    StoreElements(v1, d, p + hn::Lanes(d));
+    StorePair<false, kAnyOrder>(CanonicalNaN(d, v0), CanonicalNaN(d, v1), d, p, streams);
   } else {
-    StorePair<kNative>(v0, v1, d, p, streams);
+    StorePair<kNative, kAnyOrder>(v0, v1, d, p, streams);
   }
 }
 

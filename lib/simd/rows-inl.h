@@ -779,7 +779,7 @@ HWY_NOINLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
   const auto *of_scale = static_cast<const float*>(rows.scale), *of_shift = static_cast<const float*>(rows.shift);
   WithParameters(of_scale, of_shift, [&](const auto scale, const auto shift) HWY_ATTR {
-    WriteRun<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
+    WriteRunBy<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
   });
 }
 
@@ -843,7 +843,7 @@ HWY_INLINE void WriteAndGather(const float* x, float* y, int64_t cols, const Cen
   if (HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(sum)))) MakeNaNCanonical(y, done);
   if (ragged == 0) return;
   AddStrips<kCentred, false>(d, next + done, kStrip, ragged, strips, 1, OnePivot<float>{pivot_of_next}, lanes.mean, lanes.m2);
-  WriteRun<false, kCentred>(d, x + done, y + done, cols - done, centre, scale.From(done), shift.From(done), false);
+  WriteRunBy<false, kCentred>(d, x + done, y + done, cols - done, centre, scale.From(done), shift.From(done), false);
 }
 
 // Normalizes rows [begin, end) in turn.
@@ -871,7 +871,7 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
       WriteAndGather<kCentred>(x, y, rows.cols, centre, scale, shift, next, pivot, lanes);
       continue;
     }
-    if (settled) WriteRun<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
+    if (settled) WriteRunBy<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
     if (!is_last) gather(next);
   }
 }

@@ -104,8 +104,9 @@ HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
 // NaN needs a look at every result, and comes out so seldom that a sum over all results is looked at instead: one addition
 // for each, where comparing and choosing take two operations. If the sum is NaN, results are mended. Results of 16 bits are
 // looked at before they are stored, as rounding could make a number of a NaN, and x may have been overwritten. With kNumbers
-// the caller knows that no result is NaN; the processor's own rounding needs its look all the same.
-template <bool kNumbers, class D, class TX, class TY, class Normalize>
+// the caller knows that no result is NaN; the processor's own rounding needs its look all the same. With kAnyOrder normalize()
+// does the same to all elements, and those of two vectors may come in any order.
+template <bool kNumbers, bool kAnyOrder = false, class D, class TX, class TY, class Normalize>
 HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_stream, const Normalize& normalize) {
   const bool streams = kCanStream && std::is_same_v<TX, TY> && may_stream;
   using V = hn::Vec<D>;
@@ -141,14 +142,17 @@ HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, bool may_strea
     }
     if (!kNumbers && HWY_UNLIKELY(!hn::AllFalse(d, hn::IsNaN(hn::Add(sum0, sum1))))) MakeNaNCanonical(y + first, i - first);
   } else {
+    constexpr bool kAny = kAnyOrder && std::is_same_v<TX, TY>;
     const auto write_pairs = [&](auto native) HWY_ATTR {
       constexpr bool kNative = decltype(native)::value;
       for (; i + 2 * step <= length; i += 2 * step) {
-        const V v0 = result(i), v1 = second(i + step);
+        V v0, v1;
+        LoadPair<kAny>(d, x + i, v0, v1);
+        v0 = normalize(v0, i, Whole()), v1 = normalize(v1, i + step, SecondOfPair());
         if constexpr (kNative || !kNumbers) {
-          StoreAnyPair<kNative>(v0, v1, d, y + i, streams);
+          StoreAnyPair<kNative, kAny>(v0, v1, d, y + i, streams);
         } else {
-          StorePair(v0, v1, d, y + i, streams);
+          StorePair<false, kAny>(v0, v1, d, y + i, streams);
         }
       }
     };
@@ -177,9 +181,10 @@ HWY_INLINE V NormalizeElements(V v, V mean, V rstd, V offset, V scale, V shift) 
   return v;
 }
 
+// WriteRun of a sequence: by its centre, and by parameters for each element.
 template <bool kNumbers, bool kCentred, class D, class TX, class TY, class Scale, class Shift>
-HWY_INLINE void WriteRun(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
-                         const Shift shift, bool may_stream) {
+HWY_INLINE void WriteRunBy(D d, const TX* x, TY* y, int64_t length, const Centre<hn::TFromD<D>>& centre, const Scale scale,
+                           const Shift shift, bool may_stream) {
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), offset = hn::Set(d, centre.offset), rstd = hn::Set(d, centre.rstd);
   WriteRun<kNumbers>(d, x, y, length, may_stream, [&](V v, int64_t i, auto lanes) HWY_ATTR {
@@ -337,11 +342,11 @@ HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64
       const auto centre = all.At(i);
       if constexpr (kLooksAhead) {
         if (all_numbers && centre.rstd > 0 && centre.rstd <= FLT_MAX) {
-          WriteRun<true, kCentred>(d, from, to, n, centre, scale_of, shift_of, past_caches);
+          WriteRunBy<true, kCentred>(d, from, to, n, centre, scale_of, shift_of, past_caches);
           continue;
         }
       }
-      WriteRun<false, kCentred>(d, from, to, n, centre, scale_of, shift_of, past_caches);
+      WriteRunBy<false, kCentred>(d, from, to, n, centre, scale_of, shift_of, past_caches);
     }
   });
 }
@@ -535,9 +540,9 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
       const auto normalize = [&](V v, int64_t /*i*/, auto /*lanes*/)
                                  HWY_ATTR { return NormalizeChannels(d, v, mean, low, factor, shift); };
       if (numbers && kLooksAheadForNaN<T, TY>) {
-        WriteRun<kLooksAheadForNaN<T, TY>>(d, x, y, length, streams, normalize);
+        WriteRun<kLooksAheadForNaN<T, TY>, true>(d, x, y, length, streams, normalize);
       } else {
-        WriteRun<false>(d, x, y, length, streams, normalize);
+        WriteRun<false, true>(d, x, y, length, streams, normalize);
       }
     }
   }
