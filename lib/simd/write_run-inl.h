@@ -536,13 +536,18 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
         return hn::MulAdd(hn::MulAdd(hn::Sub(hn::Sub(v, mean), low), rstd, hn::Zero(d)), scale, shift);
       });
     } else if constexpr (sizeof(T) == sizeof(float)) {
+      constexpr bool kLooksAhead = kLooksAheadForNaN<T, TY>;
       const V factor = hn::Set(d, factors.factor[c]);
       const auto normalize = [&](V v, int64_t /*i*/, auto /*lanes*/)
                                  HWY_ATTR { return NormalizeChannels(d, v, mean, low, factor, shift); };
-      if (numbers && kLooksAheadForNaN<T, TY>) {
-        WriteRun<kLooksAheadForNaN<T, TY>, true>(d, x, y, length, streams, normalize);
-      } else {
+      const auto without_low = [&](V v, int64_t /*i*/, auto /*lanes*/)
+                                   HWY_ATTR { return NormalizeChannels(d, v, mean, factor, shift); };
+      if (kLooksAhead && numbers) {
+        WriteRun<kLooksAhead, true>(d, x, y, length, streams, normalize);
+      } else if (!kLooksAhead || factors.kinds.any_low) {  // f32 that comes here waits for memory, or is little
         WriteRun<false, true>(d, x, y, length, streams, normalize);
+      } else {
+        WriteRun<false, true>(d, x, y, length, streams, without_low);
       }
     }
   }
