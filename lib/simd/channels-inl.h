@@ -379,11 +379,9 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
     MomentsOfTile<T, true>(norm, tile, count, totals, pivots);
     bool in_double[kTile];
     for (int64_t s = 0; s < tile.Strips(); ++s) {
-      Normalizers of_channels;
-      Finish(totals[s], pivots.of + s * kItems, tile.Valid(s), norm.epsilon, of_channels, 0);
+      if (sizeof(T) == sizeof(float)) FindInDouble(totals[s], tile.Valid(s), norm.epsilon, in_double + s * kItems);
       for (int64_t i = 0; i < tile.Valid(s); ++i) {
         totals[s].mean[i] = static_cast<double>(pivots.of[s * kItems + i]) + totals[s].mean[i];  // from here on without pivot
-        in_double[s * kItems + i] = of_channels.in_double[i];
       }
     }
     // All groups' first channels, then all groups' second, ...: those of one group wait for each other.
@@ -393,7 +391,7 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
       MergeMoments(
           groups, totals[0].count, num_groups, [&](int64_t g) { return totals[channel(g) / kItems].mean[channel(g) % kItems]; },
           [&](int64_t g) { return totals[channel(g) / kItems].m2[channel(g) % kItems]; });
-      for (int64_t g = 0; g < num_groups; ++g) trusted[g] &= !in_double[channel(g)];
+      for (int64_t g = 0; sizeof(T) == sizeof(float) && g < num_groups; ++g) trusted[g] &= !in_double[channel(g)];
     }
   });
   for (int64_t g = 0; g < num_groups; ++g) {

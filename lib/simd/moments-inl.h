@@ -510,39 +510,57 @@ HWY_INLINE bool FitsFloat(double variance, float epsilon) {
   return (variance <= kLargestVariance) & (variance + static_cast<double>(epsilon) >= kLeastVariance);
 }
 
+// Items' values of double or float in a vector; lanes from `items` on are 0.
+template <class D, class T>
+HWY_INLINE hn::Vec<D> LoadItems(D d, const T* from, size_t items) {
+  // Set, not loaded: x86's LoadU of a lane is 0 beyond it, and clang clears that of a register by a form of vmovq that valgrind
+  // 3.19 does not know. (MaxLanes of a tag of halves is 1 for two lanes in SVE of 128 bits.)
+  if constexpr (hn::MaxLanes(hn::Rebind<double, D>()) == 1) return hn::Set(d, *from);
+  return hn::IfThenElseZero(hn::FirstN(d, items), hn::LoadU(d, from));
+}
+
+// The variance of items from their moments about a pivot; and with epsilon added, which is not variance + epsilon, though the
+// same: the longest way through here is one addition shorter. not_finite is 0, or NaN if the mean is no finite number: which
+// statistics are NaN and which Inf then depends on where an Inf stood among the values.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void VarianceOf(D d, double count, V mean, V m2, float epsilon, V& not_finite, V& variance, V& with_epsilon) {
+  not_finite = hn::Sub(mean, mean);
+  // By a power of two a product is the same as a quotient, and sooner there.
+  const int64_t whole = static_cast<int64_t>(count);
+  const V quotient = (whole & (whole - 1)) == 0 ? hn::Mul(m2, hn::Set(d, 1 / count)) : hn::Div(m2, hn::Set(d, count));
+  variance = hn::Add(quotient, not_finite);
+  with_epsilon = hn::Add(quotient, hn::Add(hn::Set(d, static_cast<double>(epsilon)), not_finite));
+}
+
+// Which items' statistics f32 has gathered well; see Finish. Means are about the pivot.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE auto FloatHolds(D d, V mean, V variance, V with_epsilon) {
+  const auto fits = hn::And(hn::Le(variance, hn::Set(d, kLargestVariance)), hn::Ge(with_epsilon, hn::Set(d, kLeastVariance)));
+  const auto digits = hn::Or(hn::Ge(variance, hn::Set(d, 0x1p-126)), hn::Eq(mean, hn::Zero(d)));
+  const auto near = hn::Le(hn::Mul(mean, mean), hn::Mul(hn::Set(d, 64.0), variance));
+  return hn::And(hn::And(fits, digits), near);
+}
+
 // From moments about the pivots, of type T, to what normalizes: for as many items as d has lanes, of which `items` exist (the
 // others are 0 here, and what is stored for them means nothing). -> which of them ask for double; see Finish.
 template <class D, class T, class V = hn::Vec<D>>
 HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const double* moments_m2, const T* pivots,
                             size_t items, float epsilon, Normalizers& norm, int64_t first) {
   const FloatTag<D> df;
-  const V zero = hn::Zero(d), epsilon_v = hn::Set(d, static_cast<double>(epsilon));
-  const auto load = [&](auto tag, const auto* from) HWY_ATTR {
-    // Asked of d: MaxLanes of a tag of halves is 1 for two lanes in SVE of 128 bits. And set, not loaded: x86's LoadU of a lane
-    // is 0 beyond it, and clang clears that of a register by a form of vmovq that valgrind 3.19 does not know.
-    if constexpr (hn::MaxLanes(d) == 1) return hn::Set(tag, *from);
-    return hn::IfThenElseZero(hn::FirstN(tag, items), hn::LoadU(tag, from));
-  };
-  const V mean_of_d = load(d, moments_mean), m2 = load(d, moments_m2);
+  const V mean_of_d = LoadItems(d, moments_mean, items), m2 = LoadItems(d, moments_m2, items);
   V pivot;
   if constexpr (sizeof(T) == sizeof(double)) {
-    pivot = load(d, pivots);
+    pivot = LoadItems(d, pivots, items);
   } else {
-    pivot = hn::PromoteTo(d, load(df, pivots));
+    pivot = hn::PromoteTo(d, LoadItems(df, pivots, items));
   }
-  // An Inf among the values, or overflow: which statistics are NaN and which Inf by now depends on where it stood.
-  const V not_finite = hn::Sub(mean_of_d, mean_of_d);  // else 0
+  V not_finite, variance, with_epsilon;
+  VarianceOf(d, count, mean_of_d, m2, epsilon, not_finite, variance, with_epsilon);
   const V mean = hn::Add(hn::Add(pivot, mean_of_d), not_finite);
-  // By a power of two a product is the same as a quotient, and sooner there.
-  const int64_t whole = static_cast<int64_t>(count);
-  const V quotient = (whole & (whole - 1)) == 0 ? hn::Mul(m2, hn::Set(d, 1 / count)) : hn::Div(m2, hn::Set(d, count));
-  const V variance = hn::Add(quotient, not_finite);
-  // Not variance + epsilon, which is the same: the longest way through here is one addition shorter.
-  const V with_epsilon = hn::Add(quotient, hn::Add(epsilon_v, not_finite));
   const V rstd = hn::Div(hn::Set(d, 1.0), hn::Sqrt(with_epsilon));
   const auto high = ToFloat(d, mean);
   const V excess = hn::Sub(hn::PromoteTo(d, high), mean);
-  const V offset = hn::Mul(excess, hn::IfThenZeroElse(hn::Eq(excess, zero), rstd));  // no 0 * Inf
+  const V offset = hn::Mul(excess, hn::IfThenZeroElse(hn::Eq(excess, hn::Zero(d)), rstd));  // no 0 * Inf
   hn::StoreU(mean, d, norm.mean + first);
   hn::StoreU(variance, d, norm.variance + first);
   hn::StoreU(rstd, d, norm.rstd_double + first);
@@ -551,10 +569,15 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   hn::StoreU(ToFloat(d, rstd), df, norm.rstd + first);
   const auto exists = hn::FirstN(d, items);
   if constexpr (sizeof(T) == sizeof(double)) return hn::And(exists, hn::Eq(rstd, rstd));
-  const auto fits = hn::And(hn::Le(variance, hn::Set(d, kLargestVariance)), hn::Ge(with_epsilon, hn::Set(d, kLeastVariance)));
-  const auto digits = hn::Or(hn::Ge(variance, hn::Set(d, 0x1p-126)), hn::Eq(mean_of_d, zero));
-  const auto near = hn::Le(hn::Mul(mean_of_d, mean_of_d), hn::Mul(hn::Set(d, 64.0), variance));
-  return hn::AndNot(hn::And(hn::And(fits, digits), near), exists);
+  return hn::AndNot(FloatHolds(d, mean_of_d, variance, with_epsilon), exists);
+}
+
+// From a mask to n flags, which are not more than it has lanes.
+template <class D, class Mask>
+HWY_INLINE void StoreFlags(D d, Mask mask, int64_t n, bool* flags) {
+  alignas(64) double set[kItems];
+  hn::Store(hn::IfThenElseZero(mask, hn::Set(d, 1.0)), d, set);
+  for (int64_t i = 0; i < n; ++i) flags[i] = set[i] != 0;
 }
 
 // Finish by as many items at a time as d has lanes.
@@ -568,9 +591,7 @@ HWY_INLINE bool FinishBy(D d, const MomentsOf<kCount>& moments, const T* pivots,
                                   static_cast<size_t>(items - i), epsilon, norm, first + i);
     if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
     any = true;
-    alignas(64) double asking[kItems];
-    hn::Store(hn::IfThenElseZero(asks, hn::Set(d, 1.0)), d, asking);
-    for (int64_t j = 0; j < HWY_MIN(lanes, items - i); ++j) norm.in_double[first + i + j] = asking[j] != 0;
+    StoreFlags(d, asks, HWY_MIN(lanes, items - i), norm.in_double + first + i);
   }
   return any;
 }
@@ -593,6 +614,20 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
   // Whole vectors where there is room for them; divisions and square roots of fewer lanes take less time.
   if (kCount == 1 || items == 1) return FinishBy(hn::CappedTag<double, 1>(), moments, pivots, items, epsilon, norm, first);
   return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, norm, first);
+}
+
+// What Finish would set in_double to, in f32, of 16 items from 0 on.
+HWY_INLINE void FindInDouble(const MomentsOf<kItems>& moments, int64_t items, float epsilon, bool* in_double) {
+  const hn::CappedTag<double, 8> d;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < items; i += lanes) {
+    const size_t n = static_cast<size_t>(items - i);
+    const V mean = LoadItems(d, moments.mean + i, n), m2 = LoadItems(d, moments.m2 + i, n);
+    V not_finite, variance, with_epsilon;
+    VarianceOf(d, moments.count, mean, m2, epsilon, not_finite, variance, with_epsilon);
+    StoreFlags(d, hn::Not(FloatHolds(d, mean, variance, with_epsilon)), HWY_MIN(lanes, items - i), in_double + i);
+  }
 }
 
 // The normalizers of items without values.
