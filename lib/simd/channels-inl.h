@@ -377,9 +377,11 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
     MomentsOf<kItems> totals[kTileStrips];
     TilePivots<T> pivots;
     MomentsOfTile<T, true>(norm, tile, count, totals, pivots);
-    bool in_double[kTile];
+    bool in_double[kTile], any_in_double = false;
     for (int64_t s = 0; s < tile.Strips(); ++s) {
-      if (sizeof(T) == sizeof(float)) FindInDouble(totals[s], tile.Valid(s), norm.epsilon, in_double + s * kItems);
+      if (sizeof(T) == sizeof(float)) {
+        any_in_double |= FindInDouble(totals[s], tile.Valid(s), norm.epsilon, in_double + s * kItems);
+      }
       for (int64_t i = 0; i < tile.Valid(s); ++i) {
         totals[s].mean[i] = static_cast<double>(pivots.of[s * kItems + i]) + totals[s].mean[i];  // from here on without pivot
       }
@@ -391,7 +393,7 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
       MergeMoments(
           groups, totals[0].count, num_groups, [&](int64_t g) { return totals[channel(g) / kItems].mean[channel(g) % kItems]; },
           [&](int64_t g) { return totals[channel(g) / kItems].m2[channel(g) % kItems]; });
-      for (int64_t g = 0; sizeof(T) == sizeof(float) && g < num_groups; ++g) trusted[g] &= !in_double[channel(g)];
+      for (int64_t g = 0; any_in_double && g < num_groups; ++g) trusted[g] &= !in_double[channel(g)];
     }
   });
   for (int64_t g = 0; g < num_groups; ++g) {
@@ -432,10 +434,10 @@ constexpr int64_t kScaledRows = 8;  // with parameters of their own, at a time
 // ((x - mean) * factor + low) * row_scale + row_shift, with the normalizers' rstd and offset in the two. Lanes of a ragged
 // strip that are no channels are worked on and not stored: they are 0, so that they are not just anything.
 struct TileFactors {
-  float *mean, *low, *factor, *scale, *shift;          // of each channel
+  float *mean, *low, *factor, *scale, *shift;            // of each channel
   float row_scale[kScaledRows], row_shift[kScaledRows];  // of some rows
-  bool any_low, all_plain;                             // FactorKinds of all
-  bool mixed[kGivenTile / kItems], any_mixed;          // strips where channels are in double or split
+  bool any_low, all_plain;                               // FactorKinds of all
+  bool mixed[kGivenTile / kItems], any_mixed;            // strips where channels are in double or split
 };
 
 // Those of a tile of at most kChannels channels, with room for them.
@@ -835,13 +837,22 @@ HWY_INLINE void GroupNormalizers(const ChannelNorm& norm, int64_t outer, int64_t
   SaveTile(norm, all, num_groups, first / norm.channels_per_group, count * norm.channels_per_group, of_groups);
 }
 
-// From those to `count` channels' from the first group's first on.
+// From those to `count` channels' from the first group's first on: what writes take where parameters are by channel. A group's
+// channels are filled in at a time, field by field.
 HWY_INLINE void SpreadNormalizers(const Normalizers* of_groups, int64_t of_group, int64_t count, Normalizers* normalizers,
                                   int64_t channel) {
   for (int64_t c = 0, g = 0; c < count; ++g) {
     const Normalizers& from = of_groups[g / kItems];
-    for (const int64_t end = HWY_MIN(count, c + of_group); c < end; ++c, ++channel) {
-      CopyNormalizer(from, g % kItems, normalizers[channel / kItems], channel % kItems);
+    const int64_t i = g % kItems, end = HWY_MIN(count, c + of_group);
+    while (c < end) {
+      Normalizers& to = normalizers[channel / kItems];
+      const int64_t first = channel % kItems, n = HWY_MIN(kItems - first, end - c);
+      const auto fill = [&](auto* HWY_RESTRICT values, auto value) {
+        for (int64_t j = first; j < first + n; ++j) values[j] = value;
+      };
+      fill(to.mean, from.mean[i]), fill(to.rstd_double, from.rstd_double[i]), fill(to.mean_high, from.mean_high[i]);
+      fill(to.in_double, from.in_double[i]);
+      c += n, channel += n;
     }
   }
 }

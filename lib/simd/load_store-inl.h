@@ -297,12 +297,14 @@ constexpr bool MayRoundNatively() {
 // Whether two neighbouring vectors of elements whose order does not matter, since each goes where it came from, are better
 // taken as the even and the odd ones: the halves of words, which need no shuffles to be had or to be put together again.
 template <class D, class Element>
-constexpr bool kTakesEvenAndOdd = HWY_TARGET == HWY_AVX2 && kIsFloat<D> && std::is_same_v<Element, BF16>;
+constexpr bool TakesEvenAndOdd() {
+  return HWY_TARGET == HWY_AVX2 && kIsFloat<D> && std::is_same_v<Element, BF16>;
+}
 
 // Two neighbouring vectors; with kAnyOrder those of StorePair with it.
 template <bool kAnyOrder, class D, class Element>
 HWY_INLINE void LoadPair(D d, const Element* p, hn::Vec<D>& v0, hn::Vec<D>& v1) {
-  if constexpr (kAnyOrder && kTakesEvenAndOdd<D, Element>) {
+  if constexpr (kAnyOrder && TakesEvenAndOdd<D, Element>()) {
     const hn::Repartition<uint16_t, D> d16;
     const hn::RebindToUnsigned<D> du;
     const auto both = hn::BitCast(du, hn::LoadU(d16, &p->bits));
@@ -330,7 +332,7 @@ HWY_INLINE void StorePair(hn::Vec<D> v0, hn::Vec<D> v1, D d, Element* p, bool st
   if constexpr (kIsFloat<D> && std::is_same_v<Element, BF16>) {
     const hn::Repartition<uint16_t, D> d16;
     const auto bits0 = RoundToUpperHalf(d, v0), bits1 = RoundToUpperHalf(d, v1);
-    if constexpr (kAnyOrder && kTakesEvenAndOdd<D, Element>) {
+    if constexpr (kAnyOrder && TakesEvenAndOdd<D, Element>()) {
       const auto even = hn::BitCast(d16, hn::ShiftRight<16>(bits0));
       return StoreOrStream(hn::OddEven(hn::BitCast(d16, bits1), even), d16, &p->bits, streams);
     }

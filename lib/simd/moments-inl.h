@@ -616,18 +616,24 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
   return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, norm, first);
 }
 
-// What Finish would set in_double to, in f32, of 16 items from 0 on.
-HWY_INLINE void FindInDouble(const MomentsOf<kItems>& moments, int64_t items, float epsilon, bool* in_double) {
+// What Finish would set in_double to, in f32, of 16 items from 0 on. -> whether any
+HWY_INLINE bool FindInDouble(const MomentsOf<kItems>& moments, int64_t items, float epsilon, bool* in_double) {
   const hn::CappedTag<double, 8> d;
   using V = hn::Vec<decltype(d)>;
+  bool any = false;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < items; ++i) in_double[i] = false;
   for (int64_t i = 0; i < items; i += lanes) {
     const size_t n = static_cast<size_t>(items - i);
     const V mean = LoadItems(d, moments.mean + i, n), m2 = LoadItems(d, moments.m2 + i, n);
     V not_finite, variance, with_epsilon;
     VarianceOf(d, moments.count, mean, m2, epsilon, not_finite, variance, with_epsilon);
-    StoreFlags(d, hn::Not(FloatHolds(d, mean, variance, with_epsilon)), HWY_MIN(lanes, items - i), in_double + i);
+    const auto asks = hn::AndNot(FloatHolds(d, mean, variance, with_epsilon), hn::FirstN(d, n));
+    if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
+    any = true;
+    StoreFlags(d, asks, HWY_MIN(lanes, items - i), in_double + i);
   }
+  return any;
 }
 
 // The normalizers of items without values.
