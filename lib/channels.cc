@@ -105,14 +105,16 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
   const int64_t groups = norm.Chunks(rows).groups;
   const bool few =
       units < threads ? groups > 1 : norm.overflows && norm.channels <= kSharedStrips * kItems && groups >= 4 * threads;
-  // Where rows are more than a tile, one thread as well writes them better when it has the normalizers of two. Measured (AVX2,
-  // one thread and two, 640 to 1024 channels), from memory: f32 0.68 to 1 of the time, bf16 0.65 to 0.86; in L3 0.84 to 0.98,
-  // in L2 0.93 to 1.03. Of more channels two threads have to wait for each other more often: in caches 1.1 to 2.
-  const bool two_tiles = one_problem && by_channel && norm.channels > kTile;
-  const bool narrow = norm.overflows || Bytes(norm.y.dtype, norm.channels) < threads * kLeastRowBytes;
+  // Whole rows are written where threads would write parts of them, and where a row is more than a tile, so that one thread
+  // would. Measured (AVX2, one thread and two, 640 to 1024 channels), from memory: f32 0.67 to 1 of the time, bf16 0.65 to
+  // 0.86; in L3 0.84 to 0.98, in L2 0.93 to 1.03. Threads that have more channels wait for each other more often: from memory
+  // 0.82 to 0.98, in caches 1.1 to 2. (Of groups there is room for a tile, and nothing to gain then.)
+  const bool more_than_a_tile = one_problem && by_channel && norm.channels > kTile;
+  const bool narrow = Bytes(norm.y.dtype, norm.channels) < threads * kLeastRowBytes;
+  const bool whole_rows = (threads > 1 && narrow) || (more_than_a_tile && (threads == 1 || norm.overflows));
   if (threads > 1 && few && by_channel && norm.validity.All()) {
     RunByChunks(options.executor, kernels, norm);
-  } else if (threads > 1 ? narrow : two_tiles) {
+  } else if (whole_rows) {
     const auto run = by_channel ? RunByChannels<kWriteTile> : RunByChannels<kTile>;  // as there is stack for
     run(options.executor, kernels, norm);
   } else {

@@ -1,6 +1,7 @@
-// Runs channel kernels (simd/channels-inl.h): ranges of channels as the units of parallel work where there are enough of
-// them, else, and where rows are short and come from memory, the groups of row chunks of some channels at a time. Which of the
-// two cannot be seen in the result.
+// Runs channel kernels (simd/channels-inl.h) in one of three ways, which cannot be told from the result: a tile of channels
+// after the other, each thread its own; the statistics of some channels, each thread its own, and then their rows; or the same
+// with the groups of row chunks shared while statistics are gathered, where there are few channels, or rows are short and come
+// from memory.
 #ifndef SIMDNORM_LIB_CHANNELS_H_
 #define SIMDNORM_LIB_CHANNELS_H_
 
