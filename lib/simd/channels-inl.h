@@ -441,6 +441,7 @@ struct TileFactors {
 };
 
 // Those of a tile of at most kChannels channels, with room for them.
+static_assert(kWriteTile <= kGivenTile, "no tile has more channels than `mixed` has room for");
 template <int64_t kChannels>
 struct FactorsOfTile : TileFactors {
   FactorsOfTile() { mean = of[0], low = of[1], factor = of[2], scale = of[3], shift = of[4]; }
@@ -795,12 +796,11 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
   }
 }
 
-// The same of a tile with normalizers of its own. Not inline: a large frame.
-template <bool kCentred>
-HWY_NOINLINE void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
-                               const Normalizers* normalizers) {
+// The same of a tile with statistics of its own. Not inline: a large frame.
+HWY_NOINLINE inline void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
+                                      const Normalizers* normalizers) {
   FactorsOfTile<kTile> factors;
-  WriteRows<kCentred>(norm, tile, begin, end, normalizers, factors);
+  WriteRows<true>(norm, tile, begin, end, normalizers, factors);
 }
 
 HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, int64_t items, int64_t first, int64_t count,
@@ -894,7 +894,7 @@ HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer,
     ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR {
       Normalizers normalizers[kTileStrips];
       SpreadNormalizers(of_groups, norm.channels_per_group, tile.count, normalizers, 0);
-      WriteOwnRows<true>(norm, tile, 0, norm.Rows(), normalizers);
+      WriteOwnRows(norm, tile, 0, norm.Rows(), normalizers);
     });
   }
 }

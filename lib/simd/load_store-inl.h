@@ -296,6 +296,7 @@ constexpr bool MayRoundNatively() {
 
 // Whether two neighbouring vectors of elements whose order does not matter, since each goes where it came from, are better
 // taken as the even and the odd ones: the halves of words, which need no shuffles to be had or to be put together again.
+// Measured: batch norm of planes of 14x14 and 56x56, given statistics 0.86 to 0.95 of the time, training 0.91 to 0.95.
 template <class D, class Element>
 constexpr bool TakesEvenAndOdd() {
   return HWY_TARGET == HWY_AVX2 && kIsFloat<D> && std::is_same_v<Element, BF16>;
