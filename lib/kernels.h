@@ -53,6 +53,15 @@ struct StatisticsOutputs {
 constexpr int64_t kChunkElements = 4096;
 constexpr int64_t kChunkRows = 256;
 
+// But of planes that are shorter than kShortPlane, if there are some, a chunk is several: as many as kJoinedElements hold. The
+// lanes of each by itself would take as long to merge as its elements to gather. Measured (AVX2), training: 8x512x7x7 takes 0.9
+// of the time, of bf16 0.65; 256x512x7x7 0.7, 8x512x4x4 0.6. Two or three planes would take 0.9 to 1.15, those of 64 elements
+// 1.09.
+constexpr int64_t kShortPlane = 64, kJoinedElements = 512;
+constexpr int64_t PlanesPerChunk(int64_t planes, int64_t length) {
+  return planes >= 4 && length < kShortPlane ? kJoinedElements / length : 1;
+}
+
 // Chunks are merged in groups of neighbours, and groups in order, so that at most this many moments need to be kept when
 // threads share a sequence or channel.
 constexpr int64_t kMaxGroups = 64;
@@ -245,8 +254,13 @@ struct SequenceNorm {
     return rest;
   }
 
+  // A chunk is a part of a plane, or several planes that are short.
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
-  Grouping Chunks() const { return Grouping(planes * ChunksPerPlane()); }
+  int64_t PlanesPerChunk() const { return simdnorm::PlanesPerChunk(planes, length); }
+  Grouping Chunks() const {
+    const int64_t of_chunk = PlanesPerChunk();
+    return Grouping((planes + of_chunk - 1) / of_chunk * ChunksPerPlane());
+  }
 };
 
 // Normalization of rows and nothing else, from one floating-point dtype to the same, with scale and shift in f32: what most

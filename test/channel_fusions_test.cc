@@ -279,9 +279,12 @@ TEST_CASE("what is cut has the bits of a tensor of that size: long ones, and col
   };
   constexpr Case kCases[] = {
       {ChannelOp::kGroup, SIMDNORM_NCHW, {1, 70, 4100, 1}, 4097},  // more chunks than are merged one by one
-      {ChannelOp::kGroup, SIMDNORM_NHWC, {1, 2, 17000, 1}, 16700}, {ChannelOp::kTraining, SIMDNORM_NCHW, {70, 1, 4100}, 4097},
-      {ChannelOp::kTraining, SIMDNORM_NHWC, {1, 2, 17000}, 16700}, {ChannelOp::kTraining, SIMDNORM_NCHW, {600, 3, 4}, 1},
+      {ChannelOp::kGroup, SIMDNORM_NHWC, {1, 2, 17000, 1}, 16700},
+      {ChannelOp::kTraining, SIMDNORM_NCHW, {70, 1, 4100}, 4097},
+      {ChannelOp::kTraining, SIMDNORM_NHWC, {1, 2, 17000}, 16700},
+      {ChannelOp::kTraining, SIMDNORM_NCHW, {600, 3, 4}, 1},
       {ChannelOp::kTraining, SIMDNORM_NCHW8C, {600, 11, 4}, 1},
+      {ChannelOp::kTraining, SIMDNORM_NCHW, {700, 3, 64}, 63},  // short planes, and more chunks of them, too
   };
   for (const Case& c : kCases) {
     if (SmallEffort() && c.shape.Elements() > 8000) continue;
@@ -295,13 +298,13 @@ TEST_CASE("what is cut has the bits of a tensor of that size: long ones, and col
 
 TEST_CASE("batch norm: a sample of length 0 is as if it were not there") {
   for (const simdnorm_layout layout : LayoutsOf(ChannelOp::kTraining)) {
-    for (const ChannelShape& shape : {ChannelShape{3, 18, 40}, {3, 3, 5000}, {3, 34, 1}}) {
+    for (const ChannelShape& shape : {ChannelShape{3, 18, 40}, {3, 3, 5000}, {3, 34, 1}, {23, 5, 32}}) {
       if (SmallEffort() && shape.Elements() > 4000) continue;
-      for (const int64_t empty : {0, 2}) {
+      for (const int64_t empty : {int64_t{0}, shape.batch - 1}) {
         const ChannelProblem p = MakeProblem(ChannelOp::kTraining, shape, layout);
-        std::vector<int64_t> lengths(3, p.spatial);
+        std::vector<int64_t> lengths(static_cast<size_t>(p.batch), p.spatial);
         lengths[static_cast<size_t>(empty)] = 0;
-        CheckAgainstCut(WithLengths(p, lengths), empty == 0 ? 1 : 0, 2, p.spatial);
+        CheckAgainstCut(WithLengths(p, lengths), empty == 0 ? 1 : 0, p.batch - 1, p.spatial);
       }
     }
   }

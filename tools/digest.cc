@@ -728,9 +728,9 @@ const std::vector<ChannelShape> kChunkChannels = {{1, 2, 4095}, {1, 1, 4096}, {2
 const std::vector<ChannelShape> kDataChannels = {{1, 3, 1}, {3, 6, 7}, {2, 34, 19}, {12, 33, 1}, {1, 2, 4200}, {2, 40, 9}};
 const std::vector<ChannelShape> kFusedChannels = {{3, 6, 7},   {2, 34, 19}, {12, 33, 1}, {1, 2, 4200},
                                                   {4, 20, 33}, {5, 16, 64}, {3, 48, 300}};
-// By samples, groups, channels, chunks of a channel, rows of channels.
-const std::vector<ChannelShape> kLargeChannels = {{6, 48, 500},   {2, 4, 20000}, {2, 700, 100},
-                                                  {1, 1, 300007}, {3, 2, 30001}, {150, 1000, 1}};
+// By samples, groups, channels, chunks of a channel, rows of channels, chunks that are several planes.
+const std::vector<ChannelShape> kLargeChannels = {{6, 48, 500},  {2, 4, 20000},  {2, 700, 100}, {1, 1, 300007},
+                                                  {3, 2, 30001}, {150, 1000, 1}, {1500, 2, 49}};
 const std::vector<ChannelShape> kLargeFusedChannels = {{6, 48, 500}, {1, 2, 70000}};
 
 // The groups of one operation, layout and dtype of x.

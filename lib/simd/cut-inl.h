@@ -19,13 +19,13 @@ namespace HWY_NAMESPACE {
 struct CutSequence {
   const SequenceNorm& norm;
   int64_t sequence;
-  bool joined;          // chunks run on from plane to plane
+  bool runs_on;         // chunks run on from plane to plane
   int64_t count = 0;    // of values
   int64_t planes = 0;   // that have any
   int64_t longest = 0;  // of the planes
 
   CutSequence(const SequenceNorm& norm_, int64_t sequence_)
-      : norm(norm_), sequence(sequence_), joined(!norm_.planes_are_samples) {
+      : norm(norm_), sequence(sequence_), runs_on(!norm_.planes_are_samples) {
     for (int64_t plane = 0; plane < norm.planes; ++plane) {
       const int64_t length = Length(plane);
       count += length;
@@ -35,17 +35,20 @@ struct CutSequence {
   }
   int64_t Length(int64_t plane) const { return norm.validity.Count(norm.Sample(sequence, plane)); }
   // Planes of one value each have their channels side by side when they are cut, and are reduced in that order.
-  bool IsColumn() const { return !joined && longest == 1; }
+  bool IsColumn() const { return !runs_on && longest == 1; }
   int64_t ChunkLength() const { return IsColumn() ? kChunkRows : kChunkElements; }
+  // As where all planes are of the length of the longest.
+  int64_t PlanesPerChunk() const { return simdnorm::PlanesPerChunk(planes, longest); }
   int64_t Chunks() const {
-    if (joined || IsColumn()) return (count + ChunkLength() - 1) / ChunkLength();
+    if (runs_on || IsColumn()) return (count + ChunkLength() - 1) / ChunkLength();
+    if (PlanesPerChunk() != 1) return (planes + PlanesPerChunk() - 1) / PlanesPerChunk();
     int64_t chunks = 0;
     for (int64_t plane = 0; plane < norm.planes; ++plane) chunks += (Length(plane) + kChunkElements - 1) / kChunkElements;
     return chunks;
   }
   // Which of the values is the middle one.
   int64_t Middle() const {
-    if (joined) return count / 2;
+    if (runs_on) return count / 2;
     int64_t seen = 0, before = 0;
     for (int64_t plane = 0;; ++plane) {
       const int64_t length = Length(plane);
@@ -70,11 +73,12 @@ struct CutSequence {
 template <class Visit>
 HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visit& visit) {
   const SequenceNorm& norm = cut.norm;
-  int64_t filled = 0;
+  const int64_t planes_per_chunk = cut.PlanesPerChunk();
+  int64_t filled = 0, planes = 0;
   const auto flush = [&]() HWY_ATTR {
     if (filled == 0) return;
     visit(stage, filled);
-    filled = 0;
+    filled = planes = 0;
   };
   const auto add_run = [&](int64_t plane, int64_t length) HWY_ATTR {
     for (int64_t at = 0; at < length;) {
@@ -98,13 +102,15 @@ HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visi
     }
   };
   for (int64_t plane = 0; plane < norm.planes; ++plane) {
-    const int64_t sample = norm.Sample(cut.sequence, plane);
+    const int64_t sample = norm.Sample(cut.sequence, plane), before = filled;
     if (norm.validity.mask) {
       add_masked(plane, norm.validity.mask + sample * norm.validity.spatial);
     } else {
       add_run(plane, norm.validity.Count(sample));
     }
-    if (!cut.joined && !cut.IsColumn()) flush();
+    if (cut.runs_on || cut.IsColumn()) continue;
+    planes += filled != before;
+    if (planes == planes_per_chunk) flush();
   }
   flush();
 }

@@ -9,7 +9,8 @@
 //           chunk goes as blocks of 4, 2 and 1 strips and one ragged strip.
 //   chunk   256 strips: its blocks are merged one after the other, lane by lane, by Chan's formula
 //               w = n_b / (n_a + n_b)    mean = mean_a + (mean_b - mean_a) w    m2 = m2_a + m2_b + (mean_b - mean_a)^2 n_a w
-//           and along a run, the 16 lanes at its end: l with l + 8, + 4, + 2, + 1.
+//           and along a run, the 16 lanes at its end: l with l + 8, + 4, + 2, + 1. Planes of a batch that are short follow
+//           each other in one run (kernels.h).
 //   beyond  Chunks are merged in double in their order, in groups of neighbours (kernels.h).
 //
 // All work is on x - pivot, the pivot being the median of the first, middle and last element: exact wherever

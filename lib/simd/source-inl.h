@@ -44,6 +44,14 @@ HWY_INLINE Span Source(const SequenceNorm& norm, int64_t sequence, int64_t plane
   return {stage, SIMDNORM_F32};
 }
 
+// The same of a chunk, which may be several planes: these one after the other.
+HWY_INLINE Span ChunkSource(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t planes, int64_t start, int64_t n,
+                            float* stage) {
+  if (HWY_LIKELY(planes == 1)) return Source(norm, sequence, plane, start, n, stage);
+  for (int64_t i = 0; i < planes; ++i) FillStage(norm, sequence, plane + i, start, n, stage + i * n);
+  return {stage, SIMDNORM_F32};
+}
+
 HWY_INLINE float SourceValue(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start) {
   float value;
   return Source(norm, sequence, plane, start, 1, &value).First();
