@@ -138,6 +138,13 @@ simdnorm_status CheckFinite(const Words& words, const char* name, float value) {
   return words.Invalid("%s is %g; it must be finite", name, static_cast<double>(value));
 }
 
+// Whether a value is 0, and not just taken for it where the caller's environment takes subnormals for that.
+bool IsZero(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof(bits));
+  return bits << 1 == 0;
+}
+
 simdnorm_status CheckSize(const Words& words, const char* name, int64_t size) {
   if (size >= 0) return SIMDNORM_OK;
   return words.Invalid("%s %" PRId64 " is negative", name, size);
@@ -154,7 +161,7 @@ simdnorm_status CheckActivation(const Words& words, simdnorm_activation activati
   SIMDNORM_RETURN_IF_REFUSED(CheckChoice(words, "activation", activation, 6,
                                          "0 (none), 1 (ReLU), 2 (leaky ReLU), 3 (SiLU), 4 (GELU), 5 (GELU by tanh)"));
   if (activation == SIMDNORM_LEAKY_RELU) return CheckFinite(words, "activation_slope", slope);
-  if (slope == 0) return SIMDNORM_OK;
+  if (IsZero(slope)) return SIMDNORM_OK;
   return words.Invalid("activation_slope %g is for activation 2 (leaky ReLU), not for %" PRId32, static_cast<double>(slope),
                        activation);
 }
@@ -385,7 +392,7 @@ simdnorm_status CheckCollisions(const Words& words, const Sizes& sizes, const St
 // What a quantized y needs, and no other y takes.
 simdnorm_status CheckQuantization(const Words& words, simdnorm_dtype y_dtype, float quant_scale, const float* quant_scales,
                                   int32_t zero_point) {
-  const bool one_factor = quant_scale != 0, takes_one = y_dtype == SIMDNORM_I8 || y_dtype == SIMDNORM_U8;
+  const bool one_factor = !IsZero(quant_scale), takes_one = y_dtype == SIMDNORM_I8 || y_dtype == SIMDNORM_U8;
   const double factor = static_cast<double>(quant_scale);
   if (one_factor && !takes_one) {
     return words.Invalid("quant_scale %g is for y_dtype i8 and u8, not for %s", factor, DtypeName(y_dtype));
@@ -402,7 +409,7 @@ simdnorm_status CheckQuantization(const Words& words, simdnorm_dtype y_dtype, fl
     return words.Invalid("y_dtype %s needs quant_scale%s", DtypeName(y_dtype),
                          y_dtype == SIMDNORM_I8 ? " or quant_scales" : ", which is 0");
   }
-  if (one_factor && !(isfinite(quant_scale) && quant_scale > 0)) {
+  if (one_factor && (!isfinite(quant_scale) || signbit(quant_scale))) {
     return words.Invalid("quant_scale is %g; it must be finite and more than 0", factor);
   }
   const int32_t least = y_dtype == SIMDNORM_I8 ? INT8_MIN : 0, most = y_dtype == SIMDNORM_I8 ? INT8_MAX : UINT8_MAX;
@@ -432,7 +439,7 @@ bool HasScaleOrShift(const Args& args) {
 // Scale and shift, of which groups of rows may have their own.
 template <class Args>
 simdnorm_status CheckScale(const Words& words, Args* args) {
-  if (args->scale_offset != 0) {
+  if (!IsZero(args->scale_offset)) {
     SIMDNORM_RETURN_IF_REFUSED(CheckFinite(words, "scale_offset", args->scale_offset));
     if (!args->scale) {
       return words.Invalid("scale_offset %g needs scale, which is NULL", static_cast<double>(args->scale_offset));
@@ -669,8 +676,8 @@ __attribute__((noinline)) bool StatisticsAreApart(const PlainRows& rows) {
 // Whether any of the fields from `known` on is set.
 template <class Args>
 bool SetsMore(const Args& given, size_t known) {
-  static_assert(sizeof(Args) % sizeof(uint64_t) == 0, "whole words");
-  uint64_t word, more = 0;
+  static_assert(sizeof(Args) % sizeof(uintptr_t) == 0, "whole words");
+  uintptr_t word, more = 0;
   for (size_t i = known; i < sizeof(Args); i += sizeof(word)) {
     memcpy(&word, reinterpret_cast<const unsigned char*>(&given) + i, sizeof(word));
     more |= word;

@@ -12,6 +12,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "executors.h"
+
 namespace simdnorm_test {
 namespace {
 
@@ -674,6 +676,24 @@ TEST_CASE_TEMPLATE_DEFINE("options of a strange size are refused, and their mess
   }
 }
 TEST_CASE_TEMPLATE_APPLY(strange_options, All);
+
+TEST_CASE("subnormal arguments are what they are where the caller's floating-point environment has them be 0") {
+  constexpr float kSubnormal = 1e-40f;
+  Memory memory;
+  const auto status_of = [&](const auto& spoil) {
+    auto call = Good<RMSNorm>(memory);
+    call.args.residual = nullptr;
+    spoil(call.args);
+    const UnusualFloatEnvironment environment;
+    return call.Run();
+  };
+  CHECK(status_of([](auto& args) { args.y_dtype = SIMDNORM_I8, args.quant_scale = kSubnormal; }) == SIMDNORM_OK);
+  CHECK(status_of([](auto& args) { args.y_dtype = SIMDNORM_I8, args.quant_scale = -kSubnormal; }) ==
+        SIMDNORM_INVALID_ARGUMENT);
+  CHECK(status_of([](auto& args) { args.quant_scale = kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
+  CHECK(status_of([](auto& args) { args.activation_slope = kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
+  CHECK(status_of([](auto& args) { args.scale = nullptr, args.scale_offset = kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
+}
 
 TEST_CASE("the longest words fit") {
   Memory memory;

@@ -176,10 +176,10 @@ HWY_NOINLINE void MomentsOfShortPlanes(const View& view, int64_t plane, int64_t 
       const int64_t last = HWY_MIN(count, first + kAtOnce);
       for (int64_t i = first; i < last; ++i) {
         const TX* from = static_cast<const TX*>(view.At(i, plane, 0).data);
-        TX* to = stage + (i - first) * kJoinedElements;
+        TX* to = stage + (i - first) * n;
         for (int64_t k = 0; k < planes; ++k, from += view.plane_stride, to += length) CopyShort(from, length, to);
       }
-      RunMoments<kCentred>(d, stage, kJoinedElements, n, last - first, pivots + first, /*own=*/false,
+      RunMoments<kCentred>(d, stage, n, n, last - first, pivots + first, /*own=*/false,
                            runs.mean + first * kItems, runs.m2 + first * kItems);
     }
   });
