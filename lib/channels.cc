@@ -59,7 +59,9 @@ HWY_NOINLINE void ShareChunks(const Executor& executor, const ChannelKernels& ke
       }
     };
     gather();
-    for (int64_t c = 0; c < count; ++c) shared.in_double |= normalizers[c / kItems].in_double[c % kItems];
+    for (int64_t s = 0; s * kItems < count; ++s) {
+      shared.in_double |= normalizers[s].AnyInDouble(std::min(kItems, count - s * kItems));
+    }
     if (shared.in_double) gather();
     ParallelFor(executor, 1, count, kernels.save, &shared);
   }

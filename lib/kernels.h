@@ -195,6 +195,10 @@ struct SequenceNorm {
   simdnorm_padding row_padding;
 
   int64_t Elements() const { return planes * length; }
+  // Whether the residual is added after the normalization.
+  bool AddsAfter() const { return residual && !residual_before; }
+  // Whether nothing is read where h goes.
+  bool HIsWriteOnly() const { return h.data != x.data && h.data != residual.data; }
   // Of the first element of a sequence's plane.
   template <class Tensor>
   int64_t Offset(const Tensor& tensor, int64_t sequence, int64_t plane) const {
@@ -218,19 +222,21 @@ struct SequenceNorm {
   bool bare;             // nothing happens between the normalization and y
   bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
   bool channel_by_channel;  // each channel's run has one scale and shift; else, where runs are short, each position has
-  bool streams;             // y is written past the caches
-  bool overflows;           // the caches do not hold inputs and outputs
+  int64_t planes_per_chunk;
+  bool streams;    // y is written past the caches
+  bool overflows;  // the caches do not hold inputs and outputs
   void Classify() {
     x_is_h = !residual_before && !bias && !round_h;
-    y_is_write_only = (!residual || residual_before) && !gate && validity.All();
-    bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && (!residual || residual_before);
+    y_is_write_only = !AddsAfter() && !gate && validity.All();
+    bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && !AddsAfter();
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
+    planes_per_chunk = PlanesPerChunk(planes, length);
   }
   void ChooseByCache(int64_t sequences, const Executor& executor) {
     const int64_t elements = sequences * Elements();
     const auto bytes = [=](const auto& tensor) { return tensor ? Bytes(tensor.dtype, elements) : 0; };
-    const int64_t of_h = h.data != x.data && h.data != residual.data ? bytes(h) : 0;  // else it is read, and lies in the caches
+    const int64_t of_h = HIsWriteOnly() ? bytes(h) : 0;  // else it lies in the caches
     streams =
         bare && y_is_write_only && y.data != x.data && y.data != residual.data && WritesPastCaches(bytes(y) + of_h, executor);
     overflows = OverflowsCaches(bytes(x) + bytes(residual) + bytes(gate) + bytes(h) + bytes(y));
@@ -256,11 +262,7 @@ struct SequenceNorm {
 
   // A chunk is a part of a plane, or several planes that are short.
   int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
-  int64_t PlanesPerChunk() const { return simdnorm::PlanesPerChunk(planes, length); }
-  Grouping Chunks() const {
-    const int64_t of_chunk = PlanesPerChunk();
-    return Grouping((planes + of_chunk - 1) / of_chunk * ChunksPerPlane());
-  }
+  Grouping Chunks() const { return Grouping((planes + planes_per_chunk - 1) / planes_per_chunk * ChunksPerPlane()); }
 };
 
 // Normalization of rows and nothing else, from one floating-point dtype to the same, with scale and shift in f32: what most
@@ -331,8 +333,6 @@ struct ChannelNorm {
 
   int64_t Channels(int64_t o) const { return std::min(channels, total_channels - o * first_channel_stride); }
   int64_t Rows() const { return samples * rows; }
-  bool XIsDirect() const { return x.dtype == SIMDNORM_F32; }
-  bool YIsDirect() const { return y.dtype == SIMDNORM_F32 && !residual; }
 
   Grouping Chunks(int64_t rows_that_count) const { return Grouping((rows_that_count + kChunkRows - 1) / kChunkRows); }
   // Tiles of given statistics: how many, and their channels, about as many in each.
@@ -365,6 +365,12 @@ struct Normalizers {
   alignas(64) float offset[kItems];     // -(mean - mean_high) * rstd
   alignas(64) float rstd[kItems];
   bool in_double[kItems];  // f32's range does not hold these statistics; use mean and rstd_double
+
+  bool AnyInDouble(int64_t count) const {
+    bool any = false;
+    for (int64_t i = 0; i < count; ++i) any |= in_double[i];
+    return any;
+  }
 };
 
 }  // namespace simdnorm

@@ -1,5 +1,6 @@
 // Layer norm and RMS norm: entry points. The mathematics is in simdnorm.h, the kernels are in simd/rows-inl.h; where the
 // normalized axis is not the last, in simd/channels-inl.h.
+#include "cache.h"
 #include "channels.h"
 #include "sequences.h"
 #include "validate.h"
@@ -66,6 +67,8 @@ ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
   norm.parameters_by_row = true;
   norm.rows_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale;
   norm.first_statistic_stride = args.inner;
+  const int64_t elements = args.rows * args.cols * args.inner;
+  norm.overflows = OverflowsCaches(Bytes(args.x_dtype, elements) + Bytes(args.y_dtype, elements));
   return norm;
 }
 

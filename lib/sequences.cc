@@ -69,7 +69,7 @@ void RunSequences(const CallOptions& options, Statistics statistics, const Seque
       ParallelFor(executor, 1, groups, kernels.finish, &shared);
     };
     gather();
-    for (int64_t i = 0; i < count; ++i) shared.in_double |= normalizers.in_double[i];
+    shared.in_double = normalizers.AnyInDouble(count);
     if (shared.in_double) gather();
     ParallelFor(executor, 1, count, kernels.save, &shared);
     ParallelFor(executor, groups, elements_per_group, kernels.write, &shared);

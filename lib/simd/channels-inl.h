@@ -322,12 +322,6 @@ HWY_NOINLINE void NormalizersOfTile(const ChannelNorm& norm, const Tile& tile, i
   }
 }
 
-HWY_INLINE bool AnyInDouble(const Normalizers& normalizers, int64_t count) {
-  bool any = false;
-  for (int64_t i = 0; i < count; ++i) any |= normalizers.in_double[i];
-  return any;
-}
-
 HWY_INLINE void CopyNormalizer(const Normalizers& from, int64_t i, Normalizers& to, int64_t j) {
   to.mean[j] = from.mean[i];
   to.variance[j] = from.variance[i];
@@ -345,12 +339,12 @@ HWY_INLINE void TakeMended(const Normalizers& mended, int64_t count, Normalizers
   }
 }
 
-// The same; again in double, strip by strip, where a channel asks for it.
+// NormalizersOfTile; again in double, strip by strip, where a channel asks for it.
 template <bool kCentred>
 HWY_NOINLINE void NormalizersOfChannels(const ChannelNorm& norm, const Tile& tile, int64_t count, Normalizers* normalizers) {
   NormalizersOfTile<float, kCentred>(norm, tile, count, normalizers);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
-    if (HWY_LIKELY(!AnyInDouble(normalizers[s], tile.Valid(s)))) continue;
+    if (HWY_LIKELY(!normalizers[s].AnyInDouble(tile.Valid(s)))) continue;
     Normalizers mended;
     NormalizersOfTile<double, kCentred>(norm, tile.Strip(s), count, &mended);
     TakeMended(mended, tile.Valid(s), normalizers[s]);
@@ -491,7 +485,7 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
   for (int64_t s = 0; normalizers && s < tile.Strips(); ++s) {
     const Normalizers& strip = normalizers[s];
     const int64_t first = s * kItems, valid = tile.Valid(s);
-    factors.mixed[s] = AnyInDouble(strip, valid);
+    factors.mixed[s] = strip.AnyInDouble(valid);
     memcpy(factors.mean + first, strip.mean_high, sizeof(strip.mean_high));
     if (by_row) {
       memcpy(factors.factor + first, strip.rstd, sizeof(strip.rstd));
@@ -655,7 +649,8 @@ template <bool kCentred>
 HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int64_t sample, int64_t row, int64_t rows,
                                   const Normalizers* normalizers, TileFactors& factors) {
   alignas(64) float source[kStagedRows * kTile], results[kStagedRows * kTile];
-  const bool by_row = norm.parameters_by_row, at_x = norm.XIsDirect(), at_y = norm.YIsDirect();
+  const bool by_row = norm.parameters_by_row, at_x = norm.x.dtype == SIMDNORM_F32;
+  const bool at_y = norm.y.dtype == SIMDNORM_F32 && !norm.residual;
   const int64_t x_stride = at_x ? norm.x.stride : tile.count, y_stride = at_y ? norm.y.stride : tile.count;
   const int64_t first_of_rows = norm.rows_per_scale == 0 ? 0 : tile.outer / norm.rows_per_scale * norm.scale_stride;
   const int64_t fit = kStagedRows * kTile / tile.count, scaled = at_x && at_y ? kScaledRows : HWY_MIN(fit, kScaledRows);
@@ -796,11 +791,10 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
   }
 }
 
-// The same of a tile with statistics of its own. Not inline: a large frame.
-HWY_NOINLINE inline void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
-                                      const Normalizers* normalizers) {
+// All rows of a tile with statistics of its own. Not inline: a large frame.
+HWY_NOINLINE inline void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, const Normalizers* normalizers) {
   FactorsOfTile<kTile> factors;
-  WriteRows<true>(norm, tile, begin, end, normalizers, factors);
+  WriteRows<true>(norm, tile, 0, norm.Rows(), normalizers, factors);
 }
 
 HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, int64_t items, int64_t first, int64_t count,
@@ -894,7 +888,7 @@ HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer,
     ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR {
       Normalizers normalizers[kTileStrips];
       SpreadNormalizers(of_groups, norm.channels_per_group, tile.count, normalizers, 0);
-      WriteOwnRows(norm, tile, 0, norm.Rows(), normalizers);
+      WriteOwnRows(norm, tile, normalizers);
     });
   }
 }
@@ -934,7 +928,7 @@ void SharedChannelMoments(const void* args, int64_t begin, int64_t end) {
   begin += shared.first_group, end += shared.first_group;
   if (!shared.in_double) return GatherShared<float, kCentred>(shared, tile, 0, begin, end);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
-    if (AnyInDouble(shared.normalizers[s], tile.Valid(s))) GatherShared<double, kCentred>(shared, tile.Strip(s), s, begin, end);
+    if (shared.normalizers[s].AnyInDouble(tile.Valid(s))) GatherShared<double, kCentred>(shared, tile.Strip(s), s, begin, end);
   }
 }
 
@@ -949,7 +943,7 @@ void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   TilePivots<float> pivots;
   if (last) FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
   for (int64_t s = 0; s < strips; ++s) {
-    if (shared.in_double && !AnyInDouble(shared.normalizers[s], tile.Valid(s))) continue;
+    if (shared.in_double && !shared.normalizers[s].AnyInDouble(tile.Valid(s))) continue;
     MomentsOf<kItems>& total = shared.totals[s];
     for (int64_t g = 0; g < shared.num_groups; ++g) MergeMoments(total, shared.moments[g * strips + s], tile.Valid(s));
     if (!last) continue;

@@ -32,7 +32,7 @@ namespace HWY_NAMESPACE {
 // planes from `plane` on.
 template <class Visit>
 HWY_INLINE void ForEachChunk(const SequenceNorm& norm, int64_t begin, int64_t end, const Visit& visit) {
-  const int64_t per_plane = norm.ChunksPerPlane(), planes = norm.PlanesPerChunk();
+  const int64_t per_plane = norm.ChunksPerPlane(), planes = norm.planes_per_chunk;
   int64_t plane = 0, start = 0;
   if (begin != 0) plane = begin / per_plane * planes, start = begin % per_plane * kChunkElements;
   for (int64_t chunk = begin; chunk < end; ++chunk) {
@@ -45,7 +45,7 @@ HWY_INLINE void ForEachChunk(const SequenceNorm& norm, int64_t begin, int64_t en
 // Calls visit(plane, first element in the plane, length) for what each plane has of these chunks.
 template <class Visit>
 HWY_INLINE void ForEachPlane(const SequenceNorm& norm, int64_t begin, int64_t end, const Visit& visit) {
-  const int64_t per_plane = norm.ChunksPerPlane(), planes = norm.PlanesPerChunk();
+  const int64_t per_plane = norm.ChunksPerPlane(), planes = norm.planes_per_chunk;
   int64_t plane = begin / per_plane * planes, first = begin % per_plane;
   // What is left: chunks, or planes where a chunk is one or more.
   for (int64_t left = per_plane == 1 ? HWY_MIN(end * planes, norm.planes) - plane : end - begin; left > 0; ++plane, first = 0) {
@@ -59,8 +59,8 @@ HWY_INLINE void ForEachPlane(const SequenceNorm& norm, int64_t begin, int64_t en
 template <class T, bool kCentred, class Value>
 HWY_INLINE T SequencePivot(const SequenceNorm& norm, const Value& value) {
   if constexpr (!kCentred) return 0;
-  return Pivot<T>(value(0, 0), value(norm.planes / 2, norm.planes % 2 == 0 ? 0 : norm.length / 2),
-                  value(norm.planes - 1, norm.length - 1));
+  const int64_t middle = norm.Elements() / 2;
+  return Pivot<T>(value(0, 0), value(middle / norm.length, middle % norm.length), value(norm.planes - 1, norm.length - 1));
 }
 
 // Moments of a run in arithmetic of type T. In double, which is rare, from f32 alone: `stage` has room for that.
@@ -131,17 +131,15 @@ HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, No
   Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
 }
 
-// Moments of `count` <= 16 runs of at most a chunk, `stride` elements apart, each about its own pivot; with `own` pivots are
-// the runs' and made here.
+// The lanes' moments of `count` <= 16 runs of at most a chunk, `stride` elements apart, each about its own pivot; with `own`
+// pivots are the runs' and made here.
 template <bool kCentred>
-HWY_INLINE void RunsMoments(const Span& first, int64_t stride, int64_t length, int64_t count, float* pivots, bool own,
-                            MomentsOf<kItems>& moments) {
-  LaneMoments<float, kItems> runs;
+HWY_INLINE void LanesOfRuns(const Span& first, int64_t stride, int64_t length, int64_t count, float* pivots, bool own,
+                            LaneMoments<float, kItems>& runs) {
   WithElementType(first.dtype, [&](auto element) HWY_ATTR {
     RunMoments<kCentred>(StripTag<float>(), static_cast<const decltype(element)*>(first.data), stride, length, count, pivots,
                          own, runs.mean, runs.m2);
   });
-  MergeLanes<kCentred>(length, runs, count, moments);
 }
 
 // Copies n elements, a short run: calls of memcpy would take 1.1 to 1.2 of the time of all there is to do with them.
@@ -162,13 +160,11 @@ HWY_INLINE void CopyShort(const TX* HWY_RESTRICT from, int64_t n, TX* HWY_RESTRI
 
 // The same of neighbouring sequences' planes [plane, plane + planes), which are short and a chunk together, about given pivots.
 // They are brought together first, since their strips run on from plane to plane. Not inline: a large frame.
-template <bool kCentred>
-HWY_NOINLINE void MomentsOfShortPlanes(const View& view, int64_t plane, int64_t planes, int64_t length, int64_t count,
-                                       float* pivots, MomentsOf<kItems>& moments) {
+HWY_NOINLINE inline void LanesOfShortPlanes(const View& view, int64_t plane, int64_t planes, int64_t length, int64_t count,
+                                            float* pivots, LaneMoments<float, kItems>& runs) {
   constexpr int64_t kAtOnce = 8;  // what L1 holds beside x
   const StripTag<float> d;
   const int64_t n = planes * length;
-  LaneMoments<float, kItems> runs;
   WithElementType(view.base.dtype, [&](auto element) HWY_ATTR {
     using TX = decltype(element);
     alignas(64) TX stage[kAtOnce * kJoinedElements];
@@ -179,11 +175,10 @@ HWY_NOINLINE void MomentsOfShortPlanes(const View& view, int64_t plane, int64_t 
         TX* to = stage + (i - first) * n;
         for (int64_t k = 0; k < planes; ++k, from += view.plane_stride, to += length) CopyShort(from, length, to);
       }
-      RunMoments<kCentred>(d, stage, n, n, last - first, pivots + first, /*own=*/false,
-                           runs.mean + first * kItems, runs.m2 + first * kItems);
+      RunMoments<true>(d, stage, n, n, last - first, pivots + first, /*own=*/false, runs.mean + first * kItems,
+                       runs.m2 + first * kItems);
     }
   });
-  MergeLanes<kCentred>(n, runs, count, moments);
 }
 
 // The normalizers of `count` <= 16 rows of at most a chunk, `stride` elements apart. -> whether any is in double
@@ -191,8 +186,10 @@ template <bool kCentred>
 HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t length, int64_t count, float epsilon,
                                   Normalizers& normalizers) {
   float pivots[kItems];
+  LaneMoments<float, kItems> runs;
   MomentsOf<kItems> moments;
-  RunsMoments<kCentred>(first, stride, length, count, pivots, /*own=*/true, moments);
+  LanesOfRuns<kCentred>(first, stride, length, count, pivots, /*own=*/true, runs);
+  MergeLanes<kCentred>(length, runs, count, moments);
   return Finish(moments, pivots, count, epsilon, normalizers, 0);
 }
 
@@ -212,11 +209,13 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
   }
   int64_t chunk = 0;
   ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
-    if (planes == 1) {
-      RunsMoments<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, of_chunk);
+    LaneMoments<float, kItems> runs;
+    if (kCentred && planes != 1) {  // batch norm's alone are several
+      LanesOfShortPlanes(view, plane, planes, length, count, pivots, runs);
     } else {
-      MomentsOfShortPlanes<kCentred>(view, plane, planes, length, count, pivots, of_chunk);
+      LanesOfRuns<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, runs);
     }
+    MergeLanes<kCentred>(planes * length, runs, count, of_chunk);
     if (grouping.group_size == 1) return MergeMoments(total, of_chunk, count);
     MergeMoments(group, of_chunk, count);
     if (grouping.EndsGroup(++chunk)) {
@@ -228,6 +227,20 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 }
 
 // ---- Writes.
+//
+// What calls what, from the top:
+//   WriteRuns         rows that go from x to y at a stroke, several together: WriteElements (write_run-inl.h)
+//   WriteBySample     channels of a batch, several together: WritePlanes, or short planes as one run (SpelledChannels), which
+//                     StageShortPlanes does where they do not go at a stroke; else WriteSpan
+//   WriteSequence     anything, sequence by sequence, in f32 or double: WriteChunks, which is WritePlanes or, for each plane,
+//   WriteSpan         WriteElements or WriteChannelsOfPlane where it goes at a stroke, else
+//   WriteStaged       a piece at a time: source, ComputePiece (all arithmetic), StorePiece.
+
+// Whether what is written goes from x to y without a stop, by arithmetic of type T.
+template <class T>
+HWY_INLINE bool GoesAtAStroke(const SequenceNorm& norm) {
+  return norm.plain && WritesFrom<T>(norm.x.dtype, norm.y.dtype);
+}
 
 // Completes what normalizes `count` <= 16 channels from `channel` on, whose statistics are there.
 template <class T>
@@ -347,8 +360,7 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
     write_elements(ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer));
   }
   if (norm.bare) return;
-  const bool after = norm.residual && !norm.residual_before;
-  const void* residual = after ? norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start) : nullptr;
+  const void* residual = norm.AddsAfter() ? norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start) : nullptr;
   float* results = static_cast<float*>(dst);
   ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, results, n);
   if (norm.gate) {
@@ -389,24 +401,24 @@ HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, 
 HWY_INLINE void StoreH(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, const float* values,
                        int64_t n) {
   NarrowSpan(values, norm.h.At(norm.Offset(norm.h, sequence, plane) + start), norm.h.dtype, n,
-             norm.streams && norm.h.data != norm.x.data && norm.h.data != norm.residual.data);
+             norm.streams && norm.HIsWriteOnly());
 }
 
-// What does not go from x to y at a stroke: `length` elements from `start` on of a plane. `h` is where they are already, or
-// null. Stores the results (`quant_scale` as in StoreSpan); or with `max_abs` only takes their largest magnitude.
+// What does not go from x to y at a stroke: `length` elements from `start` on of a plane. `h` is where they are already, if
+// it has data. Stores the results (`quant_scale` as in StoreSpan); or with `max_abs` only takes their largest magnitude.
 template <class T, bool kCentred>
 HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
-                              const Centre<T>& centre, const Parameters* parameters, const Span* h, float quant_scale,
+                              const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale,
                               uint32_t* max_abs) {
   alignas(64) float source[kPiece], results[kPiece];
   for (int64_t at = start; at < start + length; at += kPiece) {
     const int64_t n = HWY_MIN(kPiece, start + length - at);
-    Span src = h ? h->From(at - start) : Source(norm, sequence, plane, at, n, source);
+    Span src = h.data ? h.From(at - start) : Source(norm, sequence, plane, at, n, source);
     // What goes to h has to be there in f32.
     const simdnorm_dtype from = norm.h ? SIMDNORM_F32 : src.dtype;
     // Results are computed where they belong, if nothing that is read later is overwritten there, and nothing left out.
-    const bool at_y = norm.y.dtype == SIMDNORM_F32 ? norm.y_is_write_only
-                                                   : norm.y_is_write_only && norm.bare && WritesFrom<T>(from, norm.y.dtype);
+    const bool at_y =
+        norm.y_is_write_only && (norm.y.dtype == SIMDNORM_F32 || (norm.bare && WritesFrom<T>(from, norm.y.dtype)));
     void* dst = at_y ? norm.y.At(norm.Offset(norm.y, sequence, plane) + at) : results;
     const simdnorm_dtype dst_dtype = at_y ? norm.y.dtype : SIMDNORM_F32;
     if (src.dtype != from || !WritesFrom<T>(from, dst_dtype)) {
@@ -431,9 +443,8 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
 // Writes `length` elements from `start` on of a plane.
 template <class T, bool kCentred>
 HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
-                          const Centre<T>& centre, const Parameters* parameters, const Span* h, float quant_scale) {
-  const bool plain = norm.plain && WritesFrom<T>(norm.x.dtype, norm.y.dtype) && (norm.by_channel || parameters);
-  if (HWY_UNLIKELY(!plain)) {
+                          const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale) {
+  if (HWY_UNLIKELY(!GoesAtAStroke<T>(norm) || !(norm.by_channel || parameters))) {
     return WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, h, quant_scale, nullptr);
   }
   const Span x = {norm.x.At(norm.Offset(norm.x, sequence, plane) + start), norm.x.dtype};
@@ -453,10 +464,10 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
 template <class T, bool kCentred>
 HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, const Centre<T>& centre,
                             const Parameters* parameters, const View* view, int64_t i) {
-  if (norm.plain && norm.planes_are_samples && norm.length <= kChunkElements && WritesFrom<T>(norm.x.dtype, norm.y.dtype)) {
+  if (GoesAtAStroke<T>(norm) && norm.planes_are_samples && norm.length <= kChunkElements) {
     ChannelFactors<T> factors;
     FactorsOf(norm, sequence, 1, centre, factors);
-    const int64_t of_chunk = norm.PlanesPerChunk(), plane = begin * of_chunk,
+    const int64_t of_chunk = norm.planes_per_chunk, plane = begin * of_chunk,
                   planes = HWY_MIN(end * of_chunk, norm.planes) - plane;
     return WritePlanes(norm, sequence, plane, norm.x.plane_stride, norm.y.plane_stride, planes, factors, 0, 0);
   }
@@ -465,13 +476,13 @@ HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t 
     uint32_t max_abs = 0;
     ForEachPlane(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
       const Span h = view ? view->At(i, plane, start) : Span();
-      WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, view ? &h : nullptr, 0, &max_abs);
+      WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, h, 0, &max_abs);
     });
     quant_scale = norm.epilogue.quant_scales[sequence] = DynamicScale(max_abs);
   }
   ForEachPlane(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
     const Span h = view ? view->At(i, plane, start) : Span();
-    WriteSpan<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, view ? &h : nullptr, quant_scale);
+    WriteSpan<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, h, quant_scale);
   });
 }
 
@@ -479,9 +490,9 @@ template <bool kCentred>
 HWY_INLINE void WriteSequence(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end,
                               const Normalizers& normalizers, const Parameters* parameters, const View* view, int64_t i) {
   if (HWY_UNLIKELY(normalizers.in_double[i])) {
-    WriteChunks<double, kCentred>(norm, sequence, begin, end, CentreOf(normalizers, i, 0.0), parameters, view, i);
+    WriteChunks<double, kCentred>(norm, sequence, begin, end, CentreOf<double>(normalizers, i), parameters, view, i);
   } else {
-    WriteChunks<float, kCentred>(norm, sequence, begin, end, CentreOf(normalizers, i, 0.0f), parameters, view, i);
+    WriteChunks<float, kCentred>(norm, sequence, begin, end, CentreOf<float>(normalizers, i), parameters, view, i);
   }
 }
 
@@ -631,7 +642,7 @@ HWY_NOINLINE inline void StageShortPlanes(const SequenceNorm& norm, int64_t firs
 HWY_NOINLINE inline void WriteBySample(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t planes,
                                        const ChannelFactors<float>& factors) {
   const int64_t end = plane + planes;
-  const bool at_a_stroke = norm.plain && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
+  const bool at_a_stroke = GoesAtAStroke<float>(norm);
   // Runs of f32 that fill a vector take little more than their elements do.
   const bool of_float = at_a_stroke && norm.x.dtype == SIMDNORM_F32 && norm.y.dtype == SIMDNORM_F32 && !norm.streams &&
                         norm.length >= static_cast<int64_t>(hn::Lanes(StripTag<float>()));
@@ -642,8 +653,7 @@ HWY_NOINLINE inline void WriteBySample(const SequenceNorm& norm, int64_t first, 
         continue;
       }
       for (int64_t i = 0; i < count; ++i) {
-        const Centre<float> centre = {factors.mean[i], 0, static_cast<float>(factors.rstd[i]), factors.low[i], factors.rstd[i]};
-        WriteSpan<float, true>(norm, first + i, plane, 0, norm.length, centre, nullptr, nullptr, 0);
+        WriteSpan<float, true>(norm, first + i, plane, 0, norm.length, factors.CentreAt(i), nullptr, Span(), 0);
       }
     }
     return;
@@ -719,7 +729,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
 
   const StreamFence fence(norm.streams);
   const simdnorm_dtype read = norm.x_is_h ? norm.x.dtype : SIMDNORM_F32;
-  const bool runs_of_plain = norm.plain && !norm.by_channel && WritesFrom<float>(read, norm.y.dtype);
+  const bool runs_of_plain = GoesAtAStroke<float>(norm) && !norm.by_channel;
   // What was added up in the stage goes on from there as plain runs do.
   const bool as_runs = runs_of_plain || (short_enough && norm.bare && norm.y_is_write_only && !norm.by_channel &&
                                          (!norm.h || read == SIMDNORM_F32) && WritesFrom<float>(read, norm.y.dtype));
@@ -775,7 +785,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     }
     if (kCentred && by_sample && !any_in_double) {
       ChannelFactors<float> factors;
-      for (int64_t i = 0; i < count; ++i) factors.SetCentre(i, CentreOf(normalizers, i, 0.0f));
+      for (int64_t i = 0; i < count; ++i) factors.SetCentre(i, CentreOf<float>(normalizers, i));
       SetFactors(norm, first, count, factors);
       WriteBySample(norm, first, count, 0, norm.planes, factors);
       continue;
@@ -827,7 +837,7 @@ HWY_NOINLINE void NormalizeRow(const PlainRows& rows, int64_t row) {
   MergeLanes<kCentred>(rows.cols, lanes, 1, moments);
   const bool in_double = Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0);
   if (!SettleRows<kCentred>(rows, row, 1, in_double, normalizers)) return;
-  const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
+  const Centre<float> centre = CentreOf<float>(normalizers, 0);
   const auto *of_scale = static_cast<const float*>(rows.scale), *of_shift = static_cast<const float*>(rows.shift);
   WithParameters(of_scale, of_shift, [&](const auto scale, const auto shift) HWY_ATTR {
     WriteRunBy<false, kCentred>(d, x, y, rows.cols, centre, scale, shift, false);
@@ -915,7 +925,7 @@ HWY_NOINLINE void NormalizeRowsInTurn(const PlainRows& rows, int64_t begin, int6
     MergeLanes<kCentred>(rows.cols, lanes, 1, moments);
     const bool in_double = Finish(moments, &pivot, 1, rows.epsilon, normalizers, 0);
     const bool settled = SettleRows<kCentred>(rows, row, 1, in_double, normalizers), is_last = row + 1 == end;
-    const Centre<float> centre = CentreOf(normalizers, 0, 0.0f);
+    const Centre<float> centre = CentreOf<float>(normalizers, 0);
     const float* next = x + rows.x_stride;
     if (HWY_LIKELY(settled && !is_last)) {
       pivot = PivotOfRun<kCentred, float>(next, rows.cols);
@@ -1070,7 +1080,7 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const int64_t chunks = norm.ChunksPerPlane();
   const StreamFence fence(norm.streams);
   if (HasShortPlanes(norm)) return NormalizeShortPlanes(norm, begin, end);
-  const bool whole_planes = norm.plain && chunks == 1 && WritesFrom<float>(norm.x.dtype, norm.y.dtype);
+  const bool whole_planes = GoesAtAStroke<float>(norm) && chunks == 1;
   int64_t sample = begin / chunks / norm.groups, channel = begin / chunks % norm.groups;
   for (int64_t unit = begin; unit < end;) {
     // Up to 16 channels of a sample.
@@ -1086,8 +1096,7 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
       // As much of the plane at once as is in the range.
       const int64_t plane = first + i * chunks, next = HWY_MIN(end, plane + chunks), start = (unit - plane) * kChunkElements;
       const int64_t length = HWY_MIN((next - plane) * kChunkElements, norm.length) - start;
-      WriteSpan<float, true>(norm, channel + i, sample, start, length, GivenCentre(factors.mean[i], factors.rstd[i]), nullptr,
-                             nullptr, 0);
+      WriteSpan<float, true>(norm, channel + i, sample, start, length, factors.CentreAt(i), nullptr, Span(), 0);
       unit = next;
     }
     channel += count;

@@ -69,13 +69,11 @@ struct Centre {
 HWY_INLINE float LowPartOfMean(const Normalizers& norm, int64_t i) {
   return static_cast<float>(norm.mean[i] - static_cast<double>(norm.mean_high[i]));
 }
-HWY_INLINE Centre<float> CentreOf(const Normalizers& norm, int64_t i, float /*tag*/) {
+template <class T>
+HWY_INLINE Centre<T> CentreOf(const Normalizers& norm, int64_t i) {
+  if constexpr (sizeof(T) == sizeof(double)) return {norm.mean[i], 0, norm.rstd_double[i], 0, norm.rstd_double[i]};
   return {norm.mean_high[i], norm.offset[i], norm.rstd[i], LowPartOfMean(norm, i), norm.rstd_double[i]};
 }
-HWY_INLINE Centre<double> CentreOf(const Normalizers& norm, int64_t i, double /*tag*/) {
-  return {norm.mean[i], 0, norm.rstd_double[i], 0, norm.rstd_double[i]};
-}
-HWY_INLINE Centre<float> GivenCentre(float mean, double rstd) { return {mean, 0, static_cast<float>(rstd), 0, rstd}; }
 
 // The centres of several runs, by number.
 template <class T>
@@ -409,6 +407,7 @@ struct ChannelFactors {
   HWY_INLINE void SetCentre(int64_t i, const Centre<T>& centre) {
     mean[i] = centre.mean, low[i] = centre.low, rstd[i] = centre.rstd_in_double;
   }
+  HWY_INLINE Centre<T> CentreAt(int64_t i) const { return {mean[i], 0, static_cast<T>(rstd[i]), low[i], rstd[i]}; }
 };
 
 // Runs of f32 by factors of which none is split, run i by those of channel first + i * next; `length` fills a vector at least.
