@@ -26,7 +26,7 @@
  *   Memory       Nothing is allocated (OpenMP allocates what it needs itself). A thread that calls or runs a task needs at most
  *                SIMDNORM_STACK_BYTES of stack, besides what OpenMP or the caller's parallel_for use.
  *   Threads      Any number of threads may call at the same time on different outputs. There is no global state but what the
- *                first call finds out of the machine: its targets and its number of processors.
+ *                library finds out of the machine, once: its targets, its number of processors and the size of its caches.
  *                After fork(), a child may call with max_threads 1, or with a parallel_for of threads that it started; GCC's
  *                OpenMP waits for ever in a child whose parent had used it.
  *   Bits         The same call gives the same bits for any number of threads, any executor, any alignment, in place or not,
@@ -65,7 +65,7 @@ typedef int32_t simdnorm_status;
 enum {
   SIMDNORM_OK = 0,
   SIMDNORM_INVALID_ARGUMENT = 1, /* options->message says which one and why */
-  SIMDNORM_UNSUPPORTED = 2       /* a target this machine lacks, or a struct of a newer simdnorm that uses what is new in it */
+  SIMDNORM_UNSUPPORTED = 2       /* a target this machine lacks, what does not go together, or fields of a newer struct */
 };
 
 /* "OK", "INVALID_ARGUMENT", "UNSUPPORTED", or "unknown status". A static string. */

@@ -167,24 +167,6 @@ HWY_INLINE V GELU(D d, V v) {
   return hn::NegMulAdd(e, hn::Div(MulAddOnce(d, x, p, half), q), ReLU(d, v));
 }
 
-// Replaces each of v's n elements by f(d, load) of it: load(span) is the vector of that span's elements in the same places.
-// Every NaN becomes the one quiet NaN.
-template <class F>
-HWY_INLINE void ForEachVector(float* v, int64_t n, const F& f) {
-  const StripTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const auto load = [&](const float* span) HWY_ATTR { return LoadElements(d, span + i); };
-    StoreElements(f(d, load), d, v + i);
-  }
-  if (i < n) {
-    const size_t rest = static_cast<size_t>(n - i);
-    const auto load = [&](const float* span) HWY_ATTR { return LoadFirst(d, span + i, rest); };
-    StoreFirst(f(d, load), d, v + i, rest);
-  }
-}
-
 // v = activation(v), in place. `slope` is leaky ReLU's.
 HWY_NOINLINE inline void Activate(simdnorm_activation activation, float slope, float* v, int64_t n) {
   switch (activation) {

@@ -506,10 +506,11 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
   }
 }
 
-// Channels [first, end) of a tile in `rows` rows, from x to y. Goes along the rows, as they lie in memory, and whole cache
-// lines are stored at once. kLow: some of the means have a low part. kNumbers: no result is NaN. With `asks_ahead` asks for the
-// next row: where tiles are parts of rows that come from memory. (Measured: training, 768 to 2048 channels, f32 0.71 to 0.94 of
-// the time, bf16 0.85 to 0.97. In the loop over a row it would cost rows in the caches 5 to 12 %.)
+// Channels [first, end) of a tile in `rows` rows, from x to y, where those channels begin. Goes along the rows, as they lie in
+// memory, and whole cache lines are stored at once. kLow: some of the means have a low part. kNumbers: no result is NaN. With
+// `asks_ahead` asks for the next row: where tiles are parts of rows that come from memory. (Measured: training, 768 to 2048
+// channels, f32 0.71 to 0.94 of the time, bf16 0.85 to 0.97. In the loop over a row it would cost rows in the caches 5 to 12
+// %.)
 template <bool kLow, bool kNumbers, class TX, class TY>
 HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
                                      int64_t end, const TileFactors& factors, bool streams, bool asks_ahead) {
@@ -517,7 +518,6 @@ HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64
   using V = hn::Vec<decltype(d)>;
   const float *mean = factors.mean + first, *low = factors.low + first;
   const float *factor = factors.factor + first, *shift = factors.shift + first;
-  x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     if (kWritesNarrow && HWY_UNLIKELY(asks_ahead)) PrefetchRow(x + x_stride, static_cast<int64_t>(sizeof(*x)) * (end - first));
     WriteRun<kNumbers>(d, x, y, end - first, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
@@ -553,7 +553,6 @@ HWY_NOINLINE void WriteRowsByRow(const float* x, int64_t x_stride, float* y, int
   const StripTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const float *mean = factors.mean + first, *rstd = factors.factor + first, *offset = factors.low + first;
-  x += first, y += first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     const V scale = hn::Set(d, row_scale[row]), shift = hn::Set(d, row_shift[row]);
     WriteRun<false>(d, x, y, end - first, false, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
@@ -591,7 +590,7 @@ HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, in
     in_double[i] = norm.in_double[i] || (!by_row && IsSplit(norm.rstd_double[i], factors.scale[first + i]));
     any_in_float |= !in_double[i];
   }
-  alignas(64) float in_float[kGivenTile] = {};
+  alignas(64) float in_float[kItems] = {};
   alignas(64) double scale[kItems] = {}, shift[kItems] = {};
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     // f32's arithmetic on what it cannot hold may be slow as well as wrong.
@@ -603,12 +602,12 @@ HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, in
     alignas(64) float wide[kStrip];
     for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(d)) {
       const size_t n = HWY_MIN(hn::Lanes(d), static_cast<size_t>(valid) - l);
-      V v = LoadFirst(d, x + first + l, n);
+      V v = LoadFirst(d, x + l, n);
       if constexpr (kCentred) v = hn::Sub(v, hn::Load(d, norm.mean + l));
       v = hn::MulAdd(v, hn::Load(d, norm.rstd_double + l), hn::Zero(d));
       StoreFirst(hn::MulAdd(v, hn::Load(d, scale + l), hn::Load(d, shift + l)), d, wide + l, n);
     }
-    for (int64_t i = 0; i < valid; ++i) y[first + i] = in_double[i] ? wide[i] : in_float[first + i];
+    for (int64_t i = 0; i < valid; ++i) y[i] = in_double[i] ? wide[i] : in_float[i];
   }
 }
 
@@ -661,7 +660,7 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
     const float* x = at_x ? static_cast<const float*>(norm.x.data) + x_offset : source;
     float* y = at_y ? static_cast<float*>(norm.y.data) + RowOffset(norm.y, tile, sample, row) : results;
     const auto write = [&](int64_t first, int64_t last) {
-      WriteRowsInFloat<kCentred>(x, x_stride, y, y_stride, 0, n, first, last, factors, by_row);
+      WriteRowsInFloat<kCentred>(x + first, x_stride, y + first, y_stride, 0, n, first, last, factors, by_row);
     };
     if (by_row) LoadScaleAndShift(norm, first_of_rows + row, n, factors.row_scale, factors.row_shift);
     if (HWY_LIKELY(!factors.any_mixed)) {
@@ -672,8 +671,8 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
         if (factors.mixed[s]) {
           Normalizers given;
           if (!normalizers) GivenNormalizers(norm, tile, s, given);
-          WriteMixedStrip<kCentred>(x, x_stride, y, y_stride, n, first, valid, normalizers ? normalizers[s] : given, factors,
-                                    by_row);
+          WriteMixedStrip<kCentred>(x + first, x_stride, y + first, y_stride, n, first, valid,
+                                    normalizers ? normalizers[s] : given, factors, by_row);
         } else {
           write(first, first + valid);
         }

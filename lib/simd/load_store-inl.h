@@ -385,10 +385,10 @@ class StreamFence {
   bool streams_;
 };
 
-// The first n elements of a vector, n <= Lanes(d), of 2 or 4 bytes, as they lie: by mask where that is safe. Else, if vectors
-// are of 8 or 16 bytes, in words of 8, 4 and 2: a buffer in between would be written in other pieces than it is read in, and
-// processors wait for that. Measured: bf16 and f16 on AVX2, layer norm of rows of 20 takes 0.53 of the time, of 777 0.83 to
-// 0.89, training of planes of 7x7 0.75 to 0.83; f32 on SSE4 0.65 to 0.88.
+// How LoadFirstAsIs and StoreFirstAsIs, below, move the first elements of a vector, of 2 or 4 bytes: by mask where that is
+// safe. Else, if vectors are of 8 or 16 bytes, in words of 8, 4 and 2: a buffer in between would be written in other pieces
+// than it is read in, and processors wait for that. Measured: bf16 and f16 on AVX2, layer norm of rows of 20 takes 0.53 of the
+// time, of 777 0.83 to 0.89, training of planes of 7x7 0.75 to 0.83; f32 on SSE4 0.65 to 0.88.
 template <class D>
 constexpr bool kMovesByMask = sizeof(hn::TFromD<D>) == sizeof(uint16_t) ? kMaskedMovesOf16AreSafe : kMaskedMovesAreSafe;
 
@@ -630,6 +630,24 @@ HWY_INLINE float FirstElement(const float* p) { return *p; }
 HWY_NOINLINE inline float LoadScalar(const void* p, simdnorm_dtype dtype, int64_t index) {
   return WithElementType(dtype,
                          [&](auto element) HWY_ATTR { return FirstElement(static_cast<const decltype(element)*>(p) + index); });
+}
+
+// Replaces each of v's n elements by f(d, load) of it: load(span) is the vector of that span's elements in the same places.
+// Every NaN becomes the one quiet NaN.
+template <class F>
+HWY_INLINE void ForEachVector(float* v, int64_t n, const F& f) {
+  const StripTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto load = [&](const float* span) HWY_ATTR { return LoadElements(d, span + i); };
+    StoreElements(f(d, load), d, v + i);
+  }
+  if (i < n) {
+    const size_t rest = static_cast<size_t>(n - i);
+    const auto load = [&](const float* span) HWY_ATTR { return LoadFirst(d, span + i, rest); };
+    StoreFirst(f(d, load), d, v + i, rest);
+  }
 }
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)

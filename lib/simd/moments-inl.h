@@ -581,20 +581,28 @@ HWY_INLINE void StoreFlags(D d, Mask mask, int64_t n, bool* flags) {
   for (int64_t i = 0; i < n; ++i) flags[i] = set[i] != 0;
 }
 
+// Sets a flag for each item by asks(i, n), a mask of items i, i + 1, ..., of which n are left. -> whether any is set
+template <class D, class Asks>
+HWY_INLINE bool SetFlags(D d, int64_t items, bool* flags, const Asks& asks) {
+  bool any = false;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (int64_t i = 0; i < items; ++i) flags[i] = false;
+  for (int64_t i = 0; i < items; i += lanes) {
+    const auto mask = asks(i, static_cast<size_t>(items - i));
+    if (HWY_LIKELY(hn::AllFalse(d, mask))) continue;
+    any = true;
+    StoreFlags(d, mask, HWY_MIN(lanes, items - i), flags + i);
+  }
+  return any;
+}
+
 // Finish by as many items at a time as d has lanes.
 template <class D, int64_t kCount, class T>
 HWY_INLINE bool FinishBy(D d, const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon,
                          Normalizers& norm, int64_t first) {
-  bool any = false;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < items; i += lanes) {
-    const auto asks = FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i,
-                                  static_cast<size_t>(items - i), epsilon, norm, first + i);
-    if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
-    any = true;
-    StoreFlags(d, asks, HWY_MIN(lanes, items - i), norm.in_double + first + i);
-  }
-  return any;
+  return SetFlags(d, items, norm.in_double + first, [&](int64_t i, size_t n) HWY_ATTR {
+    return FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i, n, epsilon, norm, first + i);
+  });
 }
 
 // From moments about the pivots to what normalizes, for items [first, first + items). In f32 (pivots of type float), sets
@@ -611,7 +619,6 @@ template <int64_t kCount, class T>
 HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
                        int64_t first) {
   static_assert(kCount == 1 || kCount == kItems, "one by itself, or 16 from 0 on");
-  for (int64_t i = 0; i < items; ++i) norm.in_double[first + i] = false;
   // Whole vectors where there is room for them; divisions and square roots of fewer lanes take less time.
   if (kCount == 1 || items == 1) return FinishBy(hn::CappedTag<double, 1>(), moments, pivots, items, epsilon, norm, first);
   return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, norm, first);
@@ -621,20 +628,12 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
 HWY_INLINE bool FindInDouble(const MomentsOf<kItems>& moments, int64_t items, float epsilon, bool* in_double) {
   const hn::CappedTag<double, 8> d;
   using V = hn::Vec<decltype(d)>;
-  bool any = false;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < items; ++i) in_double[i] = false;
-  for (int64_t i = 0; i < items; i += lanes) {
-    const size_t n = static_cast<size_t>(items - i);
+  return SetFlags(d, items, in_double, [&](int64_t i, size_t n) HWY_ATTR {
     const V mean = LoadItems(d, moments.mean + i, n), m2 = LoadItems(d, moments.m2 + i, n);
     V not_finite, variance, with_epsilon;
     VarianceOf(d, moments.count, mean, m2, epsilon, not_finite, variance, with_epsilon);
-    const auto asks = hn::AndNot(FloatHolds(d, mean, variance, with_epsilon), hn::FirstN(d, n));
-    if (HWY_LIKELY(hn::AllFalse(d, asks))) continue;
-    any = true;
-    StoreFlags(d, asks, HWY_MIN(lanes, items - i), in_double + i);
-  }
-  return any;
+    return hn::AndNot(FloatHolds(d, mean, variance, with_epsilon), hn::FirstN(d, n));
+  });
 }
 
 // The normalizers of items without values.

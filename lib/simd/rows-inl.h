@@ -3,7 +3,7 @@
 //
 // A kernel reads top to bottom: moments of up to 16 sequences, their normalizers, then the writes. So the steps in which one
 // sequence waits for itself (merging lanes, square root, division) run for 16 at a time, while x is still in the cache.
-// Rows of f32 that the caches hold go in turn instead, where a vector holds a strip: one is written while the next one's
+// Rows of f32 that the caches hold go in turn instead, where a vector or two hold a strip: one is written while the next one's
 // moments are gathered.
 //
 // Arithmetic is in f32. What is plain is read and written where it lies, f32 or 16 bits (write_run-inl.h); anything else passes

@@ -74,7 +74,9 @@ struct View {
   Span At(int64_t i, int64_t plane, int64_t start) const { return base.From(i * stride + plane * plane_stride + start); }
 };
 
+// Of some sequences, or of a chunk.
 constexpr int64_t kStageElements = 4096;
+static_assert(kStageElements >= kChunkElements, "a stage has room for a chunk");
 
 HWY_INLINE View ViewOf(const SequenceNorm& norm, int64_t first, int64_t count, float* stage) {
   if (HWY_LIKELY(norm.x_is_h)) {

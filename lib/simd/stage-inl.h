@@ -3,7 +3,9 @@
 // Each step is a loop of its own over the span, chosen at run time: a buffer stays in L1, and dtypes, residuals, activations
 // and quantizers add up instead of multiplying.
 //
-// A new dtype is a row in load_store-inl.h, a new activation one in activations-inl.h; a new step is a line here.
+// A new dtype is a row in load_store-inl.h, a new activation one in activations-inl.h. A new step is a line in ApplyEpilogue or
+// StoreSpan, or in rows-inl.h's ComputePiece if rows alone have it; and in what tells that nothing has to be staged: Classify
+// (kernels.h), and WriteRows and WriteStagedRows of channels-inl.h.
 #if defined(SIMDNORM_LIB_SIMD_STAGE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SIMDNORM_LIB_SIMD_STAGE_INL_H_
 #undef SIMDNORM_LIB_SIMD_STAGE_INL_H_

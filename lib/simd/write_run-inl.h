@@ -88,12 +88,7 @@ HWY_INLINE Centres<T> OneCentre(const Centre<T>& centre) {
 }
 
 HWY_NOINLINE inline void MakeNaNCanonical(float* y, int64_t length) {
-  const StripTag<float> d;
-  const int64_t step = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < length; i += step) {
-    const size_t n = static_cast<size_t>(HWY_MIN(step, length - i));
-    StoreFirst(LoadFirst(d, y + i, n), d, y + i, n);
-  }
+  ForEachVector(y, length, [&](auto /*d*/, const auto& load) HWY_ATTR { return load(y); });
 }
 
 // y = normalize(x) for `length` adjacent elements, arithmetic in the type of d; with `may_stream` past the caches, where x and
