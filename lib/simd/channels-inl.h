@@ -515,16 +515,11 @@ template <bool kLow, bool kNumbers, class TX, class TY>
 HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
                                      int64_t end, const TileFactors& factors, bool streams, bool asks_ahead) {
   const StripTag<float> d;
-  using V = hn::Vec<decltype(d)>;
   const float *mean = factors.mean + first, *low = factors.low + first;
   const float *factor = factors.factor + first, *shift = factors.shift + first;
   for (int64_t row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
     if (kWritesNarrow && HWY_UNLIKELY(asks_ahead)) PrefetchRow(x + x_stride, static_cast<int64_t>(sizeof(*x)) * (end - first));
-    WriteRun<kNumbers>(d, x, y, end - first, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
-      const V mean_v = hn::LoadU(d, mean + i), factor_v = hn::LoadU(d, factor + i), shift_v = hn::LoadU(d, shift + i);
-      if constexpr (kLow) return NormalizeChannels(d, v, mean_v, hn::LoadU(d, low + i), factor_v, shift_v);
-      return NormalizeChannels(d, v, mean_v, factor_v, shift_v);
-    });
+    WriteRunByChannel<kLow, kNumbers>(d, x, y, end - first, mean, low, factor, shift, streams);
   }
 }
 
@@ -718,9 +713,8 @@ HWY_NOINLINE void WriteRecurringOf(D d, const TX* x, TY* y, int64_t rows, int64_
   streams &= ElementsToLine(y) == 0;
   WriteRun<kNumbers>(d, x, y, rows * count, streams, [&](V v, int64_t /*i*/, auto place) HWY_ATTR {
     constexpr bool kSecond = std::is_same_v<decltype(place), SecondOfPair>;
-    const V mean = kSecond ? mean1 : mean0, factor = kSecond ? factor1 : factor0, shift = kSecond ? shift1 : shift0;
-    if constexpr (kLow) return NormalizeChannels(d, v, mean, kSecond ? low1 : low0, factor, shift);
-    return NormalizeChannels(d, v, mean, factor, shift);
+    return NormalizeByChannel<kLow>(d, v, kSecond ? mean1 : mean0, kSecond ? low1 : low0, kSecond ? factor1 : factor0,
+                                    kSecond ? shift1 : shift0);
   });
 }
 template <class D, class TX, class TY>

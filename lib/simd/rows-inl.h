@@ -317,7 +317,7 @@ HWY_INLINE void WriteSpelled(D d, const TX* x, TY* y, int64_t n, const Centre<fl
   using V = hn::Vec<D>;
   const V mean = hn::Set(d, centre.mean), low = hn::Set(d, centre.low);
   WriteRun<false>(d, x, y, n, streams, [&](V v, int64_t i, auto lanes) HWY_ATTR {
-    return NormalizeChannels(d, v, mean, low, LoadLanes(d, factor + i, lanes), LoadLanes(d, shift + i, lanes));
+    return NormalizeByChannel<true>(d, v, mean, low, LoadLanes(d, factor + i, lanes), LoadLanes(d, shift + i, lanes));
   });
 }
 
@@ -589,22 +589,12 @@ class SpelledChannels {
   // The planes of one sample.
   template <class TX, class TY>
   HWY_INLINE void Write(const TX* x, TY* y, int64_t elements, bool streams) const {
-    if (has_low_) return WriteWith<true>(x, y, elements, streams);
-    WriteWith<false>(x, y, elements, streams);
+    const StripTag<float> d;
+    if (has_low_) return WriteRunByChannel<true, false>(d, x, y, elements, mean_, low_, factor_, shift_, streams);
+    WriteRunByChannel<false, false>(d, x, y, elements, mean_, low_, factor_, shift_, streams);
   }
 
  private:
-  template <bool kLow, class TX, class TY>
-  HWY_INLINE void WriteWith(const TX* x, TY* y, int64_t elements, bool streams) const {
-    const StripTag<float> d;
-    using V = hn::Vec<decltype(d)>;
-    WriteRun<false>(d, x, y, elements, streams, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
-      const V mean = hn::LoadU(d, mean_ + i), factor = hn::LoadU(d, factor_ + i), shift = hn::LoadU(d, shift_ + i);
-      if constexpr (kLow) return NormalizeChannels(d, v, mean, hn::LoadU(d, low_ + i), factor, shift);
-      return NormalizeChannels(d, v, mean, factor, shift);
-    });
-  }
-
   static constexpr int64_t kRoom = kItems * kMaxLength + 2 * kItems;
   alignas(64) float mean_[kRoom], low_[kRoom], factor_[kRoom], shift_[kRoom];
   bool has_low_;  // of given statistics none has

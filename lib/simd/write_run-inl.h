@@ -344,14 +344,23 @@ HWY_NOINLINE void WriteElements(D d, const TX* x, int64_t x_stride, TY* y, int64
   });
 }
 
-// Channels: ((v - mean) - low) * factor + shift; without `low` where that is 0.
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V NormalizeChannels(D /*d*/, V v, V mean, V factor, V shift) {
-  return hn::MulAdd(hn::Sub(v, mean), factor, shift);
+// Elements of channels: ((v - mean) - low) * factor + shift; without `low`, which then is not looked at, where that is 0.
+template <bool kLow, class D, class V = hn::Vec<D>>
+HWY_INLINE V NormalizeByChannel(D d, V v, V mean, V low, V factor, V shift) {
+  v = hn::Sub(v, mean);
+  if constexpr (kLow) v = SubByMulAdd(d, v, low);
+  return hn::MulAdd(v, factor, shift);
 }
-template <class D, class V = hn::Vec<D>>
-HWY_INLINE V NormalizeChannels(D d, V v, V mean, V low, V factor, V shift) {
-  return hn::MulAdd(SubByMulAdd(d, hn::Sub(v, mean), low), factor, shift);
+
+// WriteRun of elements of channels, each of which has its own mean, low, factor and shift.
+template <bool kLow, bool kNumbers, class D, class TX, class TY>
+HWY_INLINE void WriteRunByChannel(D d, const TX* x, TY* y, int64_t length, const float* mean, const float* low,
+                                  const float* factor, const float* shift, bool may_stream) {
+  using V = hn::Vec<D>;
+  WriteRun<kNumbers>(d, x, y, length, may_stream, [&](V v, int64_t i, auto /*lanes*/) HWY_ATTR {
+    const V mean_v = hn::LoadU(d, mean + i), factor_v = hn::LoadU(d, factor + i), shift_v = hn::LoadU(d, shift + i);
+    return NormalizeByChannel<kLow>(d, v, mean_v, kLow ? hn::LoadU(d, low + i) : mean_v, factor_v, shift_v);
+  });
 }
 
 // rstd * scale of a channel, rounded once.
@@ -419,11 +428,8 @@ HWY_NOINLINE void WriteFloatChannels(D d, const float* x, int64_t x_stride, floa
     float* to = y + run * y_stride;
     const V mean = hn::Set(d, factors.mean[first]), low = hn::Set(d, factors.low[first]);
     const V factor = hn::Set(d, factors.factor[first]), shift = hn::Set(d, factors.shift[first]);
-    const auto result = [&](int64_t i) HWY_ATTR {
-      const V v = hn::LoadU(d, from + i);
-      if constexpr (kLow) return NormalizeChannels(d, v, mean, low, factor, shift);
-      return NormalizeChannels(d, v, mean, factor, shift);
-    };
+    const auto result = [&](int64_t i)
+                            HWY_ATTR { return NormalizeByChannel<kLow>(d, hn::LoadU(d, from + i), mean, low, factor, shift); };
     const V v_last = result(last);
     int64_t i = 0;
     for (; i + lanes < last; i += 2 * lanes) {
@@ -453,10 +459,7 @@ HWY_NOINLINE void WriteAdjacentChannels(D d, const float* x, float* y, int64_t l
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), all = count * length;
   V sum0 = hn::Zero(d), sum1 = hn::Zero(d);
   V mean = hn::Zero(d), low = mean, factor = mean, shift = mean;
-  const auto result_of = [&](V v) HWY_ATTR {
-    if constexpr (kLow) return NormalizeChannels(d, v, mean, low, factor, shift);
-    return NormalizeChannels(d, v, mean, factor, shift);
-  };
+  const auto result_of = [&](V v) HWY_ATTR { return NormalizeByChannel<kLow>(d, v, mean, low, factor, shift); };
   const auto part = [&](int64_t i, int64_t n) HWY_ATTR {
     const size_t valid = static_cast<size_t>(n);
     StoreFirst(result_of(LoadFirst(d, x + i, valid)), d, y + i, valid);
@@ -533,9 +536,9 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
       constexpr bool kLooksAhead = kLooksAheadForNaN<T, TY>;
       const V factor = hn::Set(d, factors.factor[c]);
       const auto normalize = [&](V v, int64_t /*i*/, auto /*lanes*/)
-                                 HWY_ATTR { return NormalizeChannels(d, v, mean, low, factor, shift); };
+                                 HWY_ATTR { return NormalizeByChannel<true>(d, v, mean, low, factor, shift); };
       const auto without_low = [&](V v, int64_t /*i*/, auto /*lanes*/)
-                                   HWY_ATTR { return NormalizeChannels(d, v, mean, factor, shift); };
+                                   HWY_ATTR { return NormalizeByChannel<false>(d, v, mean, low, factor, shift); };
       if (kLooksAhead && numbers) {
         WriteRun<kLooksAhead, true>(d, x, y, length, streams, normalize);
       } else if (!kLooksAhead || factors.kinds.any_low) {  // f32 that comes here waits for memory, or is little
