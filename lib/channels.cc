@@ -11,9 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
 
-ChannelKernels CentredChannelKernels() { return MakeChannelKernels<true>(); }
-ChannelKernels MeanSquareChannelKernels() { return MakeChannelKernels<false>(); }
-Kernel GivenChannelKernel() { return NormalizeRowsOfChannels; }
+const ChannelKernels& ChannelKernelsFor(Statistics statistics) {
+  return statistics == Statistics::kMeanSquare ? kChannelKernels<false> : kChannelKernels<true>;
+}
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
@@ -27,11 +27,14 @@ HWY_AFTER_NAMESPACE();
 
 namespace simdnorm {
 
-HWY_EXPORT(CentredChannelKernels);
-HWY_EXPORT(MeanSquareChannelKernels);
-HWY_EXPORT(GivenChannelKernel);
+HWY_EXPORT(ChannelKernelsFor);
 
 namespace {
+
+// Of the call's target.
+const ChannelKernels& KernelsFor(const CallOptions& options, Statistics statistics) {
+  return HWY_DISPATCH_TABLE(ChannelKernelsFor)[options.target_index](statistics);
+}
 
 // The bytes of a row that a thread writes, below which it better writes whole rows, in the caches: where threads take parts of
 // a row, one's processor fetches what another is about to write.
@@ -96,9 +99,7 @@ HWY_NOINLINE void RunByChannels(const Executor& executor, const ChannelKernels& 
 }  // namespace
 
 void RunChannels(const CallOptions& options, Statistics statistics, const ChannelNorm& norm) {
-  const ChannelKernels kernels = statistics == Statistics::kMeanSquare
-                                     ? HWY_DISPATCH_TABLE(MeanSquareChannelKernels)[options.target_index]()
-                                     : HWY_DISPATCH_TABLE(CentredChannelKernels)[options.target_index]();
+  const ChannelKernels& kernels = KernelsFor(options, statistics);
   const int64_t units = norm.outer * UnitsPerOuter(norm), rows = norm.Rows();
   const bool one_problem = norm.outer == 1 && norm.channels_per_group <= kTile, by_channel = norm.channels_per_group == 1;
   const int64_t threads = one_problem ? NumThreads(options.executor) : 1;
@@ -131,7 +132,7 @@ void RunGivenChannels(const CallOptions& options, const ChannelNorm& norm) {
   // and after are shared alike. (With channels to share, 128 x 1024 took 1.6 to 7 times as long on two threads.)
   const int64_t tiles = norm.GivenTilesPerOuter();
   ParallelFor(options.executor, norm.outer * tiles * norm.Rows(), norm.channels / tiles,
-              HWY_DISPATCH_TABLE(GivenChannelKernel)[options.target_index](), &norm);
+              KernelsFor(options, Statistics::kMeanAndVariance).given, &norm);
 }
 
 }  // namespace simdnorm

@@ -16,7 +16,8 @@ constexpr int64_t kSharedMoments = 128;  // groups of their row chunks times str
 
 // The kernels for a CPU target.
 struct ChannelKernels {
-  Kernel normalize;    // of a ChannelNorm; unit: UnitChannels channels. The others: of a SharedChannels
+  Kernel normalize;    // of a ChannelNorm; unit: UnitChannels channels
+  Kernel given;        // of a ChannelNorm with given statistics; unit: a tile of a row. The others: of a SharedChannels
   Kernel normalizers;  // unit: UnitChannels channels
   Kernel moments;      // unit: one of the groups of row chunks; of at most kSharedStrips strips, as finish and save
   Kernel finish;       // one unit: merges their moments, and after the last group finds the normalizers

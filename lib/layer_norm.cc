@@ -10,24 +10,23 @@ namespace {
 
 // What is the same for both kinds of kernels.
 template <class Norm, class Args>
-Norm FromRowArgs(const Args& args, const void* shift, float* mean) {
+Norm FromRowArgs(const Args& args) {
   Norm norm = {};
+  if constexpr (kIsLayerNorm<Args>) norm.shift = args.shift, norm.outputs.mean = args.mean;
   norm.scale = args.scale;
-  norm.shift = shift;
   norm.scale_dtype = args.scale_dtype;
   norm.scale_offset = args.scale_offset;
   norm.scale_stride = args.scale_row_stride;
   norm.epsilon = args.epsilon;
   norm.epilogue = {args.activation, args.activation_slope, args.quant_scale, args.zero_point, args.quant_scales};
-  norm.outputs.mean = mean;
   norm.outputs.rstd = args.rstd;
   return norm;
 }
 
 // Rows of adjacent elements.
 template <class Args>
-SequenceNorm RowNorm(const Executor& executor, const Args& args, const void* shift, float* mean) {
-  SequenceNorm norm = FromRowArgs<SequenceNorm>(args, shift, mean);
+SequenceNorm RowNorm(const Executor& executor, const Args& args) {
+  SequenceNorm norm = FromRowArgs<SequenceNorm>(args);
   norm.x = {args.x, args.x_dtype, args.x_row_stride, 0, 0};
   norm.y = {args.y, args.y_dtype, args.y_row_stride, 0, 0};
   norm.inner = args.inner;
@@ -55,8 +54,8 @@ SequenceNorm RowNorm(const Executor& executor, const Args& args, const void* shi
 
 // Rows whose elements lie apart, with those of other rows beside them: these are the channels.
 template <class Args>
-ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
-  ChannelNorm norm = FromRowArgs<ChannelNorm>(args, shift, mean);
+ChannelNorm InnerNorm(const Args& args) {
+  ChannelNorm norm = FromRowArgs<ChannelNorm>(args);
   norm.x = {args.x, args.x_dtype, args.x_col_stride, args.x_row_stride, 0};
   norm.y = {args.y, args.y_dtype, args.y_col_stride, args.y_row_stride, 0};
   norm.outer = args.rows;
@@ -73,20 +72,23 @@ ChannelNorm InnerNorm(const Args& args, const void* shift, float* mean) {
 }
 
 template <class Args>
-void Run(const CallOptions& options, Statistics statistics, const Args& args, const void* shift, float* mean) {
+constexpr Statistics kStatistics = kIsLayerNorm<Args> ? Statistics::kMeanAndVariance : Statistics::kMeanSquare;
+
+template <class Args>
+void Run(const Args& args, const CallOptions& options) {
   if (args.x_col_stride == 1 && args.y_col_stride == 1) {
-    RunSequences(options, statistics, RowNorm(options.executor, args, shift, mean), args.rows * args.inner);
+    RunSequences(options, kStatistics<Args>, RowNorm(options.executor, args), args.rows * args.inner);
   } else {
-    RunChannels(options, statistics, InnerNorm(args, shift, mean));
+    RunChannels(options, kStatistics<Args>, InnerNorm(args));
   }
 }
 
-template <class Args, class Run>
-simdnorm_status RunRows(Statistics statistics, const Args* given, const simdnorm_options* given_options, const Run& run) {
+template <class Args>
+simdnorm_status RunRows(const Args* given, const simdnorm_options* given_options) {
   PlainRows rows;
   CallOptions options;
-  if (!TakePlainRows(given, given_options, &rows, &options)) return RunIfValid(given, given_options, run);
-  RunPlainRows(options, statistics, rows);
+  if (!TakePlainRows(given, given_options, &rows, &options)) return RunIfValid(given, given_options, Run<Args>);
+  RunPlainRows(options, kStatistics<Args>, rows);
   return SIMDNORM_OK;
 }
 
@@ -94,17 +96,9 @@ simdnorm_status RunRows(Statistics statistics, const Args* given, const simdnorm
 }  // namespace simdnorm
 
 simdnorm_status simdnorm_layer_norm(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options) {
-  using namespace simdnorm;
-  constexpr Statistics kStatistics = Statistics::kMeanAndVariance;
-  return RunRows(kStatistics, given, given_options, [](const simdnorm_layer_norm_args& args, const CallOptions& options) {
-    Run(options, kStatistics, args, args.shift, args.mean);
-  });
+  return simdnorm::RunRows(given, given_options);
 }
 
 simdnorm_status simdnorm_rms_norm(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options) {
-  using namespace simdnorm;
-  constexpr Statistics kStatistics = Statistics::kMeanSquare;
-  return RunRows(kStatistics, given, given_options, [](const simdnorm_rms_norm_args& args, const CallOptions& options) {
-    Run(options, kStatistics, args, nullptr, nullptr);
-  });
+  return simdnorm::RunRows(given, given_options);
 }

@@ -11,9 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
 
-const SequenceKernels& CentredSequenceKernels() { return kSequenceKernels<true>; }
-const SequenceKernels& MeanSquareSequenceKernels() { return kSequenceKernels<false>; }
-Kernel GivenSequenceKernel() { return NormalizePlanes; }
+const SequenceKernels& SequenceKernelsFor(Statistics statistics) {
+  return statistics == Statistics::kMeanSquare ? kSequenceKernels<false> : kSequenceKernels<true>;
+}
 void NormalizePlainRowsCentred(const void* args, int64_t begin, int64_t end) { NormalizePlainRows<true>(args, begin, end); }
 void NormalizePlainRowsByMeanSquare(const void* args, int64_t begin, int64_t end) {
   NormalizePlainRows<false>(args, begin, end);
@@ -31,9 +31,7 @@ HWY_AFTER_NAMESPACE();
 
 namespace simdnorm {
 
-HWY_EXPORT(CentredSequenceKernels);
-HWY_EXPORT(MeanSquareSequenceKernels);
-HWY_EXPORT(GivenSequenceKernel);
+HWY_EXPORT(SequenceKernelsFor);
 HWY_EXPORT(NormalizePlainRowsCentred);
 HWY_EXPORT(NormalizePlainRowsByMeanSquare);
 
@@ -41,8 +39,7 @@ namespace {
 
 // Of the call's target.
 const SequenceKernels& KernelsFor(const CallOptions& options, Statistics statistics) {
-  return statistics == Statistics::kMeanSquare ? HWY_DISPATCH_TABLE(MeanSquareSequenceKernels)[options.target_index]()
-                                               : HWY_DISPATCH_TABLE(CentredSequenceKernels)[options.target_index]();
+  return HWY_DISPATCH_TABLE(SequenceKernelsFor)[options.target_index](statistics);
 }
 
 }  // namespace
@@ -86,7 +83,7 @@ void RunPlainRows(const CallOptions& options, Statistics statistics, const Plain
 void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm) {
   const int64_t chunks = norm.ChunksPerPlane();
   ParallelFor(options.executor, norm.planes * norm.groups * chunks, norm.length / chunks,
-              HWY_DISPATCH_TABLE(GivenSequenceKernel)[options.target_index](), &norm);
+              KernelsFor(options, Statistics::kMeanAndVariance).given, &norm);
 }
 
 }  // namespace simdnorm

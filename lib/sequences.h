@@ -11,7 +11,8 @@ struct CallOptions;
 
 // The kernels for a CPU target.
 struct SequenceKernels {
-  Kernel normalize;  // of a SequenceNorm; unit: a sequence. The others: of a SharedSequences
+  Kernel normalize;  // of a SequenceNorm; unit: a sequence
+  Kernel given;      // of a SequenceNorm with given statistics; unit: a chunk of a plane. The others: of a SharedSequences
   Kernel moments;    // unit: a group of chunks
   Kernel finish;     // one unit
   Kernel save;       // one unit

@@ -425,9 +425,6 @@ simdnorm_status CheckBlocks(const Words& words, const char* name, int64_t elemen
 }
 
 template <class Args>
-constexpr bool kIsLayerNorm = std::is_same<Args, simdnorm_layer_norm_args>::value;
-
-template <class Args>
 bool HasScaleOrShift(const Args& args) {
   if constexpr (kIsLayerNorm<Args>) {
     return args.scale || args.shift;
@@ -685,58 +682,6 @@ bool SetsMore(const Args& given, size_t known) {
   return more != 0;
 }
 
-// See TakePlainRows. Buffers and the checks above say all of this too, and more, in many more instructions; what is not
-// certain here is left to them.
-template <class Args>
-bool TakePlain(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
-  if constexpr (sizeof(void*) < sizeof(uint64_t)) return false;
-  constexpr size_t kFirstSize = offsetof(Args, scale_offset);  // of the least that Take takes
-  if (given == nullptr) return false;
-  if (given->struct_size != kFirstSize && (given->struct_size != sizeof(Args) || SetsMore(*given, kFirstSize))) return false;
-  const char* target = nullptr;
-  if (given_options != nullptr) {
-    if (given_options->struct_size != sizeof(simdnorm_options) || given_options->max_threads < 0) return false;
-    options->executor = {given_options->parallel_for, given_options->pool, given_options->max_threads};
-    target = given_options->target;
-  }
-  const simdnorm_dtype dtype = given->x_dtype, scale_dtype = given->scale_dtype;
-  if (dtype != given->y_dtype || static_cast<uint32_t>(dtype) > SIMDNORM_F16) return false;
-  if (scale_dtype != SIMDNORM_F32 && scale_dtype != dtype) return false;
-  if (!isfinite(given->epsilon) || given->x == nullptr || given->y == nullptr) return false;
-
-  // Sizes whose products and sums with addresses cannot overflow, and rows without gaps that are not looked at.
-  constexpr int64_t kMost = int64_t{1} << 28;
-  const int64_t count = given->rows, cols = given->cols;
-  int64_t x_stride = given->x_row_stride, y_stride = given->y_row_stride;
-  if (count == 1 || x_stride == 0) x_stride = cols;
-  if (count == 1 || y_stride == 0) y_stride = cols;
-  const auto within = [](int64_t value, int64_t least, int64_t most) {
-    return static_cast<uint64_t>(value) - static_cast<uint64_t>(least) <= static_cast<uint64_t>(most - least);
-  };
-  if (!within(count, 1, kMost) || !within(cols, 1, kChunkElements)) return false;
-  if (!within(x_stride, cols, kMost) || !within(y_stride, cols, kMost)) return false;
-
-  rows->x = given->x, rows->y = given->y;
-  rows->rows = count, rows->cols = cols;
-  rows->x_stride = x_stride, rows->y_stride = y_stride;
-  rows->scale = given->scale;
-  rows->shift = nullptr, rows->mean = nullptr, rows->rstd = given->rstd;
-  if constexpr (kIsLayerNorm<Args>) rows->shift = given->shift, rows->mean = given->mean;
-  rows->dtype = dtype;
-  rows->scale_dtype = rows->scale || rows->shift ? scale_dtype : SIMDNORM_F32;
-  rows->epsilon = given->epsilon;
-  rows->streams = rows->overflows = false;
-
-  const Places places(*rows);
-  if (!places.AreValid() || ((rows->mean || rows->rstd) && !StatisticsAreApart(*rows))) return false;
-  const int64_t bytes = 2 * count * cols * places.size;
-  if (bytes >= kLeastStreamingBytes) {
-    rows->streams = !places.in_place && WritesPastCaches(bytes / 2, options->executor);
-    rows->overflows = OverflowsCaches(bytes);
-  }
-  return FindTarget(target, &options->target_index);
-}
-
 // Channels that there is room for: a blocked layout fills up its last block.
 int64_t RoomForChannels(simdnorm_layout layout, int64_t channels) {
   const int64_t block = layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 1;
@@ -850,15 +795,60 @@ simdnorm_status CheckFold(const Words& words, simdnorm_fold_batch_norm_args* arg
 
 }  // namespace
 
-bool TakePlainRows(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
-                   CallOptions* options) {
-  return TakePlain(given, given_options, rows, options);
+// See validate.h. Buffers and the checks above say all of this too, and more, in many more instructions; what is not
+// certain here is left to them.
+template <class Args>
+bool TakePlainRows(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options) {
+  if constexpr (sizeof(void*) < sizeof(uint64_t)) return false;
+  constexpr size_t kFirstSize = offsetof(Args, scale_offset);  // of the least that Take takes
+  if (given == nullptr) return false;
+  if (given->struct_size != kFirstSize && (given->struct_size != sizeof(Args) || SetsMore(*given, kFirstSize))) return false;
+  const char* target = nullptr;
+  if (given_options != nullptr) {
+    if (given_options->struct_size != sizeof(simdnorm_options) || given_options->max_threads < 0) return false;
+    options->executor = {given_options->parallel_for, given_options->pool, given_options->max_threads};
+    target = given_options->target;
+  }
+  const simdnorm_dtype dtype = given->x_dtype, scale_dtype = given->scale_dtype;
+  if (dtype != given->y_dtype || static_cast<uint32_t>(dtype) > SIMDNORM_F16) return false;
+  if (scale_dtype != SIMDNORM_F32 && scale_dtype != dtype) return false;
+  if (!isfinite(given->epsilon) || given->x == nullptr || given->y == nullptr) return false;
+
+  // Sizes whose products and sums with addresses cannot overflow, and rows without gaps that are not looked at.
+  constexpr int64_t kMost = int64_t{1} << 28;
+  const int64_t count = given->rows, cols = given->cols;
+  int64_t x_stride = given->x_row_stride, y_stride = given->y_row_stride;
+  if (count == 1 || x_stride == 0) x_stride = cols;
+  if (count == 1 || y_stride == 0) y_stride = cols;
+  const auto within = [](int64_t value, int64_t least, int64_t most) {
+    return static_cast<uint64_t>(value) - static_cast<uint64_t>(least) <= static_cast<uint64_t>(most - least);
+  };
+  if (!within(count, 1, kMost) || !within(cols, 1, kChunkElements)) return false;
+  if (!within(x_stride, cols, kMost) || !within(y_stride, cols, kMost)) return false;
+
+  rows->x = given->x, rows->y = given->y;
+  rows->rows = count, rows->cols = cols;
+  rows->x_stride = x_stride, rows->y_stride = y_stride;
+  rows->scale = given->scale;
+  rows->shift = nullptr, rows->mean = nullptr, rows->rstd = given->rstd;
+  if constexpr (kIsLayerNorm<Args>) rows->shift = given->shift, rows->mean = given->mean;
+  rows->dtype = dtype;
+  rows->scale_dtype = rows->scale || rows->shift ? scale_dtype : SIMDNORM_F32;
+  rows->epsilon = given->epsilon;
+  rows->streams = rows->overflows = false;
+
+  const Places places(*rows);
+  if (!places.AreValid() || ((rows->mean || rows->rstd) && !StatisticsAreApart(*rows))) return false;
+  const int64_t bytes = 2 * count * cols * places.size;
+  if (bytes >= kLeastStreamingBytes) {
+    rows->streams = !places.in_place && WritesPastCaches(bytes / 2, options->executor);
+    rows->overflows = OverflowsCaches(bytes);
+  }
+  return FindTarget(target, &options->target_index);
 }
 
-bool TakePlainRows(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
-                   CallOptions* options) {
-  return TakePlain(given, given_options, rows, options);
-}
+template bool TakePlainRows(const simdnorm_layer_norm_args*, const simdnorm_options*, PlainRows*, CallOptions*);
+template bool TakePlainRows(const simdnorm_rms_norm_args*, const simdnorm_options*, PlainRows*, CallOptions*);
 
 simdnorm_status Validate(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options,
                          simdnorm_layer_norm_args* valid, CallOptions* options, bool* empty) {

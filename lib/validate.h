@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include <type_traits>
+
 #include "executor.h"
 #include "simdnorm/simdnorm.h"
 
@@ -14,6 +16,10 @@ struct CallOptions {
   Executor executor;
   size_t target_index = 0;  // into a table of HWY_EXPORT
 };
+
+// Of the two operations on rows, which have the same kernels and checks, but for shift and mean.
+template <class Args>
+constexpr bool kIsLayerNorm = std::is_same<Args, simdnorm_layer_norm_args>::value;
 
 // Each takes what the caller gave and, if it is OK, leaves it in `valid` (fields of older or newer callers as they default, and
 // what 0 stands for spelled out: strides, inner, rows_per_scale, rows_per_sequence, groups, kernel) and `options`. A tensor
@@ -35,10 +41,8 @@ simdnorm_status Validate(const simdnorm_fold_batch_norm_args* given, const simdn
 
 // Takes a call that is as most are, at a glance: of both structs as they are in this version, valid, and nothing but what
 // PlainRows has. False if not, or not at a glance; then Validate has the say, which finds the same calls valid.
-bool TakePlainRows(const simdnorm_layer_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
-                   CallOptions* options);
-bool TakePlainRows(const simdnorm_rms_norm_args* given, const simdnorm_options* given_options, PlainRows* rows,
-                   CallOptions* options);
+template <class Args>
+bool TakePlainRows(const Args* given, const simdnorm_options* given_options, PlainRows* rows, CallOptions* options);
 
 // An entry point: checks the arguments and, where there is anything to do, calls run(args, options). `which` is what else
 // Validate asks for: RunIfValid(given, given_options, run, /*instance=*/true). Not inline: TakePlainRows goes before it.

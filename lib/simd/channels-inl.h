@@ -994,16 +994,6 @@ void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   WriteRows<kCentred>(*shared.norm, tile, begin, end, shared.normalizers, factors);
 }
 
-template <bool kCentred>
-ChannelKernels MakeChannelKernels() {
-  return {NormalizeChannels<kCentred>,
-          SharedChannelNormalizers<kCentred>,
-          SharedChannelMoments<kCentred>,
-          SharedChannelFinish<kCentred>,
-          SharedChannelSave,
-          SharedChannelWrite<kCentred>};
-}
-
 // Kernel of a ChannelNorm with given statistics: units are the tiles of the first problem's first row, of its second, ...
 inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *static_cast<const ChannelNorm*>(args);
@@ -1021,6 +1011,11 @@ inline void NormalizeRowsOfChannels(const void* args, int64_t begin, int64_t end
     unit += count * (last - first);
   }
 }
+
+template <bool kCentred>
+constexpr ChannelKernels kChannelKernels = {
+    NormalizeChannels<kCentred>,   NormalizeRowsOfChannels, SharedChannelNormalizers<kCentred>, SharedChannelMoments<kCentred>,
+    SharedChannelFinish<kCentred>, SharedChannelSave,       SharedChannelWrite<kCentred>};
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE

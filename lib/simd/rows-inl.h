@@ -971,13 +971,15 @@ void SharedMoments(const void* args, int64_t begin, int64_t end) {
   const int64_t groups = norm.Chunks().groups;
   for (int64_t unit = begin; unit < end;) {
     const int64_t i = unit / groups, last = HWY_MIN(end, (i + 1) * groups), sequence = shared.first + i;
-    const auto emit = [&](int64_t group, const Moments& moments) { shared.moments[i * groups + group] = moments; };
+    const auto gather = [&](auto zero) HWY_ATTR {
+      using T = decltype(zero);
+      GroupMoments<T, kCentred>(norm, sequence, unit - i * groups, last - i * groups, PivotOf<T, kCentred>(norm, sequence),
+                                [&](int64_t group, const Moments& moments) { shared.moments[i * groups + group] = moments; });
+    };
     if (!shared.in_double) {
-      GroupMoments<float, kCentred>(norm, sequence, unit - i * groups, last - i * groups,
-                                    PivotOf<float, kCentred>(norm, sequence), emit);
+      gather(0.0f);
     } else if (shared.normalizers->in_double[i]) {
-      GroupMoments<double, kCentred>(norm, sequence, unit - i * groups, last - i * groups,
-                                     PivotOf<double, kCentred>(norm, sequence), emit);
+      gather(0.0);
     }
     unit = last;
   }
@@ -994,11 +996,11 @@ void SharedFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
     Moments total = {};
     for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group], 1);
     const float pivot = PivotOf<float, kCentred>(norm, shared.first + i);
-    const double pivot_in_double = static_cast<double>(pivot);
+    const auto finish = [&](auto pivot_in_t) HWY_ATTR { Finish(total, &pivot_in_t, 1, norm.epsilon, *shared.normalizers, i); };
     if (shared.in_double) {
-      Finish(total, &pivot_in_double, 1, norm.epsilon, *shared.normalizers, i);
+      finish(static_cast<double>(pivot));
     } else {
-      Finish(total, &pivot, 1, norm.epsilon, *shared.normalizers, i);
+      finish(pivot);
     }
   }
 }
@@ -1025,10 +1027,6 @@ void SharedWrite(const void* args, int64_t begin, int64_t end) {
     unit = last;
   }
 }
-
-template <bool kCentred>
-constexpr SequenceKernels kSequenceKernels = {NormalizeSequences<kCentred>, SharedMoments<kCentred>, SharedFinish<kCentred>,
-                                              SharedSave, SharedWrite<kCentred>};
 
 // What normalizes channels [first, first + count), count <= 16, by given statistics.
 HWY_INLINE void GivenFactors(const SequenceNorm& norm, int64_t first, int64_t count, ChannelFactors<float>& factors) {
@@ -1093,6 +1091,10 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
     if (channel == norm.groups) channel = 0, ++sample;
   }
 }
+
+template <bool kCentred>
+constexpr SequenceKernels kSequenceKernels = {NormalizeSequences<kCentred>, NormalizePlanes, SharedMoments<kCentred>,
+                                              SharedFinish<kCentred>,       SharedSave,      SharedWrite<kCentred>};
 
 // NOLINTNEXTLINE(google-readability-namespace-comments)
 }  // namespace HWY_NAMESPACE
