@@ -126,10 +126,9 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
   }
   alignas(64) float stage[kStageElements];
   T pivot = Pivot<T>(cut.Value(0), cut.Value(cut.Middle()), cut.Value(cut.count - 1));
-  const Grouping grouping(cut.Chunks());
+  GroupsOfChunks<1> groups((Grouping(cut.Chunks())));
   LaneMoments<T> run;
-  Moments of_chunk = {}, group = {}, total = {};
-  int64_t chunk = 0;
+  Moments of_chunk = {}, total = {};
   ForEachCutChunk(cut, stage, [&](const float* values, int64_t n) HWY_ATTR {
     if (cut.IsColumn()) {
       AddStrips<true, false>(d, values, 1, 1, 0, static_cast<size_t>(n), OnePivot<T>{pivot}, run.mean, run.m2);
@@ -138,11 +137,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
       RunMoments<true>(d, values, 0, n, 1, &pivot, /*own=*/false, run.mean, run.m2);
       MergeLanes<true>(n, run, 1, of_chunk);
     }
-    MergeMoments(group, of_chunk, 1);
-    if (grouping.EndsGroup(++chunk)) {
-      MergeMoments(total, group, 1);
-      group = {};
-    }
+    groups.Add(of_chunk, 1, [&](int64_t /*group*/, const Moments& group) HWY_ATTR { MergeMoments(total, group, 1); });
   });
   Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
   return cut.count;

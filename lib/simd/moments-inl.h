@@ -504,6 +504,29 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
       a, b.count, items, [&](int64_t i) { return b.mean[i]; }, [&](int64_t i) { return b.m2[i]; });
 }
 
+// Merges chunks of some items into groups of chunks (kernels.h), as they come: in their order, from chunk `first` on, with
+// which a group begins.
+template <int64_t kCount>
+class GroupsOfChunks {
+ public:
+  explicit GroupsOfChunks(const Grouping& grouping, int64_t first = 0) : grouping_(grouping), seen_(first) {}
+
+  // The next chunk. Calls emit(group, moments) if it is the last of a group.
+  template <class Emit>
+  HWY_INLINE void Add(const MomentsOf<kCount>& chunk, int64_t items, const Emit& emit) {
+    const bool by_itself = grouping_.group_size == 1;  // most are
+    if (!by_itself) MergeMoments(group_, chunk, items);
+    if (!grouping_.EndsGroup(++seen_)) return;
+    emit((seen_ - 1) / grouping_.group_size, by_itself ? chunk : group_);
+    group_.count = 0;
+  }
+
+ private:
+  const Grouping grouping_;
+  int64_t seen_;
+  MomentsOf<kCount> group_;
+};
+
 // f32 holds what comes of a variance up to the first, and of a variance + epsilon from the second on: deviations from the mean,
 // and their products with rstd.
 constexpr double kLargestVariance = 3.4e38, kLeastVariance = 0x1p-120;

@@ -88,22 +88,17 @@ HWY_INLINE void GroupMoments(const SequenceNorm& norm, int64_t sequence, int64_t
   alignas(64) float stage[kStageElements];
   LaneMoments<T, kItems> runs;
   MomentsOf<kItems> of_chunks;
-  int64_t pending = 0, pending_length = 0, chunk = begin * grouping.group_size;
-  Moments group = {};
+  const int64_t first = begin * grouping.group_size;
+  GroupsOfChunks<1> groups(grouping, first);
+  int64_t pending = 0, pending_length = 0;
   const auto flush = [&]() HWY_ATTR {
     MergeLanes<kCentred>(pending_length, runs, pending, of_chunks);
     for (int64_t i = 0; i < pending; ++i) {
-      MergeMoments(
-          group, of_chunks.count, 1, [&](int64_t /*item*/) { return of_chunks.mean[i]; },
-          [&](int64_t /*item*/) { return of_chunks.m2[i]; });
-      if (grouping.EndsGroup(++chunk)) {
-        emit((chunk - 1) / grouping.group_size, group);
-        group = {};
-      }
+      groups.Add(Moments{of_chunks.count, {of_chunks.mean[i]}, {of_chunks.m2[i]}}, 1, emit);
     }
     pending = 0;
   };
-  ForEachChunk(norm, chunk, HWY_MIN(end * grouping.group_size, grouping.chunks),
+  ForEachChunk(norm, first, HWY_MIN(end * grouping.group_size, grouping.chunks),
                [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
                  const int64_t n = planes * length;
                  if (pending == kItems || (pending != 0 && n != pending_length)) flush();
@@ -202,12 +197,12 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
     return NormalizersOfRuns<kCentred>(view.base, view.stride, norm.length, count, norm.epsilon, normalizers);
   }
   float pivots[kItems];
-  MomentsOf<kItems> of_chunk, group, total;
+  MomentsOf<kItems> of_chunk, total;
+  GroupsOfChunks<kItems> groups(grouping);
   for (int64_t i = 0; i < count; ++i) {
     pivots[i] = SequencePivot<float, kCentred>(
         norm, [&](int64_t plane, int64_t start) HWY_ATTR { return view.At(i, plane, start).First(); });
   }
-  int64_t chunk = 0;
   ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
     LaneMoments<float, kItems> runs;
     if (kCentred && planes != 1) {  // batch norm's alone are several
@@ -216,12 +211,8 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
       LanesOfRuns<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, runs);
     }
     MergeLanes<kCentred>(planes * length, runs, count, of_chunk);
-    if (grouping.group_size == 1) return MergeMoments(total, of_chunk, count);
-    MergeMoments(group, of_chunk, count);
-    if (grouping.EndsGroup(++chunk)) {
-      MergeMoments(total, group, count);
-      group.count = 0;
-    }
+    groups.Add(of_chunk, count,
+               [&](int64_t /*group*/, const MomentsOf<kItems>& group) HWY_ATTR { MergeMoments(total, group, count); });
   });
   return Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
