@@ -15,25 +15,29 @@ HWY_BEFORE_NAMESPACE();
 namespace simdnorm {
 namespace HWY_NAMESPACE {
 
-// A sequence's values that count, as that tensor has them.
-struct CutSequence {
-  const SequenceNorm& norm;
-  int64_t sequence;
-  bool runs_on;         // chunks run on from plane to plane
-  int64_t count = 0;    // of values
-  int64_t planes = 0;   // that have any
-  int64_t longest = 0;  // of the planes
+// Where a sequence's values that count are, as that tensor has them. Channels of batch norm, and the groups of a sample, have
+// them in the same places: found once for all of those.
+class Cut {
+ public:
+  // Chunks of group norm run on from plane to plane.
+  explicit Cut(const SequenceNorm& norm_) : norm(norm_), runs_on(!norm_.planes_are_samples) {}
 
-  CutSequence(const SequenceNorm& norm_, int64_t sequence_)
-      : norm(norm_), sequence(sequence_), runs_on(!norm_.planes_are_samples) {
+  void Find(int64_t sequence_) {
+    const int64_t of = runs_on ? norm.Sample(sequence_, 0) : 0;
+    sequence = sequence_;
+    if (of == found_) return;
+    found_ = of;
+    count = planes = longest = 0;
     for (int64_t plane = 0; plane < norm.planes; ++plane) {
       const int64_t length = Length(plane);
       count += length;
       planes += length != 0;
       longest = HWY_MAX(longest, length);
     }
+    if (count == 0) return;
+    first_ = PlaceOf(0), middle_ = PlaceOf(Middle()), last_ = PlaceOf(count - 1);
   }
-  int64_t Length(int64_t plane) const { return norm.validity.Count(norm.Sample(sequence, plane)); }
+
   // Planes of one value each have their channels side by side when they are cut, and are reduced in that order.
   bool IsColumn() const { return !runs_on && longest == 1; }
   int64_t ChunkLength() const { return IsColumn() ? kChunkRows : kChunkElements; }
@@ -46,6 +50,25 @@ struct CutSequence {
     for (int64_t plane = 0; plane < norm.planes; ++plane) chunks += (Length(plane) + kChunkElements - 1) / kChunkElements;
     return chunks;
   }
+
+  template <class T>
+  T PivotOf() const {
+    return Pivot<T>(Value(first_), Value(middle_), Value(last_));
+  }
+
+  const SequenceNorm& norm;
+  const bool runs_on;
+  int64_t sequence = 0;
+  int64_t count = 0;    // of values
+  int64_t planes = 0;   // that have any
+  int64_t longest = 0;  // of the planes
+
+ private:
+  struct Place {
+    int64_t plane, position;
+  };
+
+  int64_t Length(int64_t plane) const { return norm.validity.Count(norm.Sample(sequence, plane)); }
   // Which of the values is the middle one.
   int64_t Middle() const {
     if (runs_on) return count / 2;
@@ -57,21 +80,42 @@ struct CutSequence {
       before += length;
     }
   }
-  float Value(int64_t k) const {
+  Place PlaceOf(int64_t k) const {
     for (int64_t plane = 0;; ++plane) {
       const int64_t length = Length(plane);
-      if (k < length) {
-        return SourceValue(norm, sequence, plane, norm.validity.Position(norm.Sample(sequence, plane), k));
-      }
+      if (k < length) return {plane, norm.validity.Position(norm.Sample(sequence, plane), k)};
       k -= length;
     }
   }
+  float Value(const Place& place) const { return SourceValue(norm, sequence, place.plane, place.position); }
+
+  int64_t found_ = -1;
+  Place first_ = {}, middle_ = {}, last_ = {};
 };
+
+// Which positions count, as many as d has lanes.
+template <class D>
+HWY_INLINE hn::Mask<D> LanesThatCount(D d, const uint8_t* mask) {
+  const hn::Rebind<uint32_t, D> d32;
+  const auto wide = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, D>(), mask));
+  return hn::RebindMask(d, hn::Ne(wide, hn::Zero(d32)));
+}
+
+// Makes those of n values 0 that do not count.
+HWY_NOINLINE inline void ZeroRest(const uint8_t* mask, float* values, int64_t n) {
+  const StripTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(hn::IfThenElseZero(LanesThatCount(d, mask + i), hn::LoadU(d, values + i)), d, values + i);
+  }
+  for (; i < n; ++i) values[i] = mask[i] != 0 ? values[i] : 0.0f;
+}
 
 // Calls visit(values, n) for the chunks of a cut sequence, whose values are brought together in the
 // stage.
 template <class Visit>
-HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visit& visit) {
+HWY_INLINE void ForEachCutChunk(const Cut& cut, float* stage, const Visit& visit) {
   const SequenceNorm& norm = cut.norm;
   const int64_t planes_per_chunk = cut.PlanesPerChunk();
   int64_t filled = 0, planes = 0;
@@ -88,16 +132,28 @@ HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visi
       if (filled == cut.ChunkLength()) flush();
     }
   };
-  // Every value is stored, and the next one over it if it does not count: nothing for the processor to guess.
+  const bool in_place = norm.x_is_h && norm.x.dtype == SIMDNORM_F32;
   const auto add_masked = [&](int64_t plane, const uint8_t* mask) HWY_ATTR {
     alignas(64) float piece[kPiece];
     for (int64_t at = 0; at < norm.length; at += kPiece) {
       const int64_t n = HWY_MIN(kPiece, norm.length - at);
-      FillStage(norm, cut.sequence, plane, at, n, piece);
-      for (int64_t i = 0; i < n; ++i) {
-        stage[filled] = piece[i];
-        filled += mask[at + i] != 0;
-        if (HWY_UNLIKELY(filled == cut.ChunkLength())) flush();
+      const float* values = piece;
+      if (in_place) {
+        values = static_cast<const float*>(norm.x.data) + norm.Offset(norm.x, cut.sequence, plane) + at;
+      } else {
+        FillStage(norm, cut.sequence, plane, at, n, piece);
+      }
+      for (int64_t i = 0; i < n;) {
+        // Every value is stored, and the next one over it if it does not count: nothing for the processor to guess. (Highway's
+        // Compress, as of 1.0.3, takes AVX2 five times as long: gcc copies its table for every vector.)
+        const int64_t end = i + HWY_MIN(n - i, cut.ChunkLength() - filled);
+        float* to = stage + filled;
+        for (; i < end; ++i) {
+          *to = values[i];
+          to += mask[at + i] != 0;
+        }
+        filled = to - stage;
+        if (filled == cut.ChunkLength()) flush();
       }
     }
   };
@@ -115,17 +171,17 @@ HWY_INLINE void ForEachCutChunk(const CutSequence& cut, float* stage, const Visi
   flush();
 }
 
-// As NormalizerOfOne. -> the number of values
+// As NormalizerOfOne, for item 0. -> the number of values
 template <class T>
-HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
+HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& normalizers) {
   const StripTag<T> d;
-  const CutSequence cut(norm, sequence);
+  cut.Find(sequence);
   if (cut.count == 0) {
     normalizers = NoValues();
     return 0;
   }
   alignas(64) float stage[kStageElements];
-  T pivot = Pivot<T>(cut.Value(0), cut.Value(cut.Middle()), cut.Value(cut.count - 1));
+  T pivot = cut.PivotOf<T>();
   GroupsOfChunks<1> groups((Grouping(cut.Chunks())));
   LaneMoments<T> run;
   Moments of_chunk = {}, total = {};
@@ -139,7 +195,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(const SequenceNorm& norm, int64_t sequence,
     }
     groups.Add(of_chunk, 1, [&](int64_t /*group*/, const Moments& group) HWY_ATTR { MergeMoments(total, group, 1); });
   });
-  Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
+  Finish(total, &pivot, 1, cut.norm.epsilon, normalizers, 0);
   return cut.count;
 }
 

@@ -371,7 +371,7 @@ HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, 
   const uint8_t* mask = validity.mask ? validity.mask + sample * validity.spatial + start : nullptr;
   const int64_t first = mask ? n : HWY_MAX(0, HWY_MIN(n, validity.lengths[sample] - start));  // which may count
   if (validity.padding == SIMDNORM_PADDING_ZERO) {
-    for (int64_t i = 0; mask && i < n; ++i) values[i] = mask[i] != 0 ? values[i] : 0.0f;
+    if (mask) ZeroRest(mask, values, n);
     for (int64_t i = first; i < n; ++i) values[i] = 0;
     return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
   }
@@ -725,6 +725,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   alignas(64) float stage[kStageElements];
   ParametersOfSequences<kCentred> parameters(norm, begin, end);
   Normalizers normalizers;
+  Cut cut(norm);
   for (int64_t first = begin, count; first < end; first += count) {
     count = PaddedFrom(norm, first, end);
     if (HWY_UNLIKELY(count != 0)) {
@@ -742,7 +743,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     } else if (whole) {
       NormalizerOfOne<float, kCentred>(norm, first, normalizers, 0);
     } else if constexpr (kCentred) {
-      values = NormalizerOfCut<float>(norm, first, normalizers, 0);
+      values = NormalizerOfCut<float>(cut, first, normalizers);
     }
     for (int64_t i = 0; any_in_double && i < count; ++i) {
       if (HWY_LIKELY(!normalizers.in_double[i])) continue;
@@ -751,7 +752,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
         const double rstd = normalizers.rstd_double[i];
         if (through_h && rstd != rstd) MakeNaNCanonical(HOf(given, first + i), norm.length);  // as h may have NaN
       } else if constexpr (kCentred) {
-        NormalizerOfCut<double>(norm, first + i, normalizers, i);
+        NormalizerOfCut<double>(cut, first, normalizers);  // one at a time
       }
     }
     SaveStatistics(norm.outputs, first, count, values, normalizers);
