@@ -688,8 +688,7 @@ TEST_CASE("subnormal arguments are what they are where the caller's floating-poi
     return call.Run();
   };
   CHECK(status_of([](auto& args) { args.y_dtype = SIMDNORM_I8, args.quant_scale = kSubnormal; }) == SIMDNORM_OK);
-  CHECK(status_of([](auto& args) { args.y_dtype = SIMDNORM_I8, args.quant_scale = -kSubnormal; }) ==
-        SIMDNORM_INVALID_ARGUMENT);
+  CHECK(status_of([](auto& args) { args.y_dtype = SIMDNORM_I8, args.quant_scale = -kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
   CHECK(status_of([](auto& args) { args.quant_scale = kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
   CHECK(status_of([](auto& args) { args.activation_slope = kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
   CHECK(status_of([](auto& args) { args.scale = nullptr, args.scale_offset = kSubnormal; }) == SIMDNORM_INVALID_ARGUMENT);
