@@ -143,12 +143,12 @@ HWY_INLINE void CopyShort(const TX* HWY_RESTRICT from, int64_t n, TX* HWY_RESTRI
   using Word = hwy::UnsignedFromSize<sizeof(TX)>;
   const hn::CappedTag<Word, 32 / sizeof(TX)> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const Word* x = reinterpret_cast<const Word*>(from);
-  Word* y = reinterpret_cast<Word*>(to);
   if (n < lanes) {
-    for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i];
     return;
   }
+  const Word* x = reinterpret_cast<const Word*>(from);
+  Word* y = reinterpret_cast<Word*>(to);
   for (int64_t i = 0; i < n - lanes; i += lanes) hn::StoreU(hn::LoadU(d, x + i), d, y + i);
   hn::StoreU(hn::LoadU(d, x + n - lanes), d, y + n - lanes);
 }
