@@ -53,10 +53,10 @@ struct StatisticsOutputs {
 constexpr int64_t kChunkElements = 4096;
 constexpr int64_t kChunkRows = 256;
 
-// But of planes that are shorter than kShortPlane, if there are some, a chunk is several: as many as kJoinedElements hold. The
-// lanes of each by itself would take as long to merge as its elements to gather. Measured (AVX2), training: 8x512x7x7 takes 0.9
-// of the time, of bf16 0.65; 256x512x7x7 0.7, 8x512x4x4 0.6. Two or three planes would take 0.9 to 1.15, those of 64 elements
-// 1.09.
+// But of a batch's planes that are shorter than kShortPlane, if there are four or more, a chunk is several: as many as
+// kJoinedElements hold. The lanes of each by itself would take as long to merge as its elements to gather. Measured (AVX2),
+// training: 8x512x7x7 takes 0.9 of the time, of bf16 0.65; 256x512x7x7 0.7, 8x512x4x4 0.6. Two or three planes would take 0.9
+// to 1.15, those of 64 elements 1.09.
 constexpr int64_t kShortPlane = 64, kJoinedElements = 512;
 constexpr int64_t PlanesPerChunk(int64_t planes, int64_t length) {
   return planes >= 4 && length < kShortPlane ? kJoinedElements / length : 1;
@@ -231,7 +231,7 @@ struct SequenceNorm {
     bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && !AddsAfter();
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
-    planes_per_chunk = PlanesPerChunk(planes, length);
+    planes_per_chunk = planes_are_samples ? PlanesPerChunk(planes, length) : 1;
   }
   void ChooseByCache(int64_t sequences, const Executor& executor) {
     const int64_t elements = sequences * Elements();

@@ -731,7 +731,7 @@ const std::vector<ChannelShape> kFusedChannels = {{3, 6, 7},   {2, 34, 19}, {12,
 // By samples, groups, channels, chunks of a channel, rows of channels, chunks that are several planes.
 const std::vector<ChannelShape> kLargeChannels = {{6, 48, 500},  {2, 4, 20000},  {2, 700, 100}, {1, 1, 300007},
                                                   {3, 2, 30001}, {150, 1000, 1}, {1500, 2, 49}};
-const std::vector<ChannelShape> kLargeFusedChannels = {{6, 48, 500}, {1, 2, 70000}};
+const std::vector<ChannelShape> kLargeFusedChannels = {{6, 48, 500}, {1, 2, 70000}, {1500, 2, 49}};
 
 // The groups of one operation, layout and dtype of x.
 template <class Args>
@@ -805,7 +805,7 @@ struct ChannelGroups {
       call->args.padding = i % 2 == 0 ? SIMDNORM_PADDING_ZERO : SIMDNORM_PADDING_UNTOUCHED;
     });
     Add("large-plain", kLargeChannels, 1, as_it_is);
-    Add("large-double", {{6, 48, 500}, {1, 2, 70000}}, 1, [](Call* call, int64_t i) {
+    Add("large-double", kLargeFusedChannels, 1, [](Call* call, int64_t i) {
       call->data = i % 2 == 0 ? Data::kHuge : Data::kTiny;
       call->args.epsilon = 0;
     });

@@ -562,7 +562,8 @@ HWY_NOINLINE void WriteRowsByRow(const float* x, int64_t x_stride, float* y, int
   }
 }
 
-// Channels [first, end) of `rows` rows, whose parameters are those of the tile's rows from `row` on if they are by row.
+// Channels [first, end) of `rows` rows, from x to y, where those channels begin. Parameters by row are those of the tile's rows
+// from `row` on.
 template <bool kCentred>
 HWY_INLINE void WriteRowsInFloat(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t row, int64_t rows,
                                  int64_t first, int64_t end, const TileFactors& factors, bool by_row) {
@@ -574,7 +575,7 @@ HWY_INLINE void WriteRowsInFloat(const float* x, int64_t x_stride, float* y, int
   }
 }
 
-// Rows of a strip that is mixed: both ways, and each channel takes its own.
+// Rows of a strip that is mixed, which begins at x and y: both ways, and each channel takes its own.
 template <bool kCentred>
 HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t rows, int64_t first,
                                   int64_t valid, const Normalizers& norm, const TileFactors& factors, bool by_row) {

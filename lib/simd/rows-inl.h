@@ -153,8 +153,8 @@ HWY_INLINE void CopyShort(const TX* HWY_RESTRICT from, int64_t n, TX* HWY_RESTRI
   hn::StoreU(hn::LoadU(d, x + n - lanes), d, y + n - lanes);
 }
 
-// The same of neighbouring sequences' planes [plane, plane + planes), which are short and a chunk together, about given pivots.
-// They are brought together first, since their strips run on from plane to plane. Not inline: a large frame.
+// LanesOfRuns of neighbouring sequences' planes [plane, plane + planes), which are short and a chunk together, about given
+// pivots. They are brought together first, since their strips run on from plane to plane. Not inline: a large frame.
 HWY_NOINLINE inline void LanesOfShortPlanes(const View& view, int64_t plane, int64_t planes, int64_t length, int64_t count,
                                             float* pivots, LaneMoments<float, kItems>& runs) {
   constexpr int64_t kAtOnce = 8;  // what L1 holds beside x
