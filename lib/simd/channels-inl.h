@@ -509,8 +509,8 @@ HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Nor
 // Channels [first, end) of a tile in `rows` rows, from x to y, where those channels begin. Goes along the rows, as they lie in
 // memory, and whole cache lines are stored at once. kLow: some of the means have a low part. kNumbers: no result is NaN. With
 // `asks_ahead` asks for the next row: where tiles are parts of rows that come from memory. (Measured: training, 768 to 2048
-// channels, f32 0.71 to 0.94 of the time, bf16 0.85 to 0.97. In the loop over a row it would cost rows in the caches 5 to 12
-// %.)
+// channels, f32 0.71 to 0.94 of the time, bf16 0.85 to 0.97. In the loop over a row it would cost rows in the caches 5 to
+// 12 %.)
 template <bool kLow, bool kNumbers, class TX, class TY>
 HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64_t y_stride, int64_t rows, int64_t first,
                                      int64_t end, const TileFactors& factors, bool streams, bool asks_ahead) {

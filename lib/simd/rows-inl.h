@@ -137,7 +137,7 @@ HWY_INLINE void LanesOfRuns(const Span& first, int64_t stride, int64_t length, i
   });
 }
 
-// Copies n elements, a short run: calls of memcpy would take 1.1 to 1.2 of the time of all there is to do with them.
+// Copies n elements, a short run. With calls of memcpy, training of 8x512x7x7 took 1.12 of the time, of bf16 1.02.
 template <class TX>
 HWY_INLINE void CopyShort(const TX* HWY_RESTRICT from, int64_t n, TX* HWY_RESTRICT to) {
   using Word = hwy::UnsignedFromSize<sizeof(TX)>;
