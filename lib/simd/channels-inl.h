@@ -443,7 +443,9 @@ struct FactorsOfTile : TileFactors {
   FactorsOfTile& operator=(const FactorsOfTile&) = delete;
 
  private:
-  alignas(64) float of[5][kChannels];
+  // With a line between them: else they would lie whole pages apart, in the same places of L1, as rows of 1024 channels do.
+  // Measured (AVX2), those: in L2 0.96 to 1 of the time, in L3 0.81 to 0.9.
+  alignas(64) float of[5][kChannels + kLineBytes / sizeof(float)];
 };
 
 HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int64_t n, float* scale, float* shift) {
@@ -526,10 +528,11 @@ HWY_NOINLINE void WriteChannelRowsOf(const TX* x, int64_t x_stride, TY* y, int64
 // Calls write(low, numbers), two constants: for WriteChannelRowsOf and WriteRecurringOf, to elements of type TY.
 template <class TY, class Write>
 HWY_INLINE void WithKinds(const TileFactors& factors, bool numbers, const Write& write) {
-  using LooksAhead = std::integral_constant<bool, kLooksAheadForNaN<float, TY>>;
-  if (LooksAhead::value && numbers) return write(std::true_type(), LooksAhead());
-  if (factors.any_low) return write(std::true_type(), std::false_type());
-  write(std::false_type(), std::false_type());
+  using LooksAhead = std::bool_constant<kLooksAheadForNaN<float, TY>>;
+  if (LooksAhead::value && numbers) {
+    return factors.any_low ? write(std::true_type(), LooksAhead()) : write(std::false_type(), LooksAhead());
+  }
+  factors.any_low ? write(std::true_type(), std::false_type()) : write(std::false_type(), std::false_type());
 }
 
 template <class TX, class TY>
@@ -838,8 +841,8 @@ HWY_INLINE void SpreadNormalizers(const Normalizers* of_groups, int64_t of_group
       const auto fill = [&](auto* HWY_RESTRICT values, auto value) {
         for (int64_t j = first; j < first + n; ++j) values[j] = value;
       };
-      fill(to.mean, from.mean[i]), fill(to.rstd_double, from.rstd_double[i]), fill(to.mean_high, from.mean_high[i]);
-      fill(to.in_double, from.in_double[i]);
+      fill(to.mean, from.mean[i]), fill(to.mean_high, from.mean_high[i]), fill(to.variance, from.variance[i]);
+      fill(to.rstd_double, from.rstd_double[i]), fill(to.in_double, from.in_double[i]);
       c += n, channel += n;
     }
   }

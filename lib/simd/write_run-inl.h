@@ -66,8 +66,13 @@ struct Centre {
   T mean, offset, rstd, low;
   double rstd_in_double;
 };
+// The second float. 0 where the mean is within 2 std: leaving it out then costs 2 u at the most, of what the bound counts 25 u
+// of (moments-inl.h). Measured (AVX2), training, if none of a tile's channels has one: NHWC f32 0.93 to 0.97 of the time in the
+// caches, 16 bits 0.92 to 0.94; NCHW of 16 bits 0.94 to 0.98.
 HWY_INLINE float LowPartOfMean(const Normalizers& norm, int64_t i) {
-  return static_cast<float>(norm.mean[i] - static_cast<double>(norm.mean_high[i]));
+  const double mean = norm.mean[i];
+  if (mean * mean <= 4 * norm.variance[i]) return 0;
+  return static_cast<float>(mean - static_cast<double>(norm.mean_high[i]));
 }
 template <class T>
 HWY_INLINE Centre<T> CentreOf(const Normalizers& norm, int64_t i) {
@@ -539,12 +544,13 @@ HWY_NOINLINE void WriteChannels(D d, const TX* x, int64_t x_stride, TY* y, int64
                                  HWY_ATTR { return NormalizeByChannel<true>(d, v, mean, low, factor, shift); };
       const auto without_low = [&](V v, int64_t /*i*/, auto /*lanes*/)
                                    HWY_ATTR { return NormalizeByChannel<false>(d, v, mean, low, factor, shift); };
-      if (kLooksAhead && numbers) {
-        WriteRun<kLooksAhead, true>(d, x, y, length, streams, normalize);
-      } else if (!kLooksAhead || factors.kinds.any_low) {  // f32 that comes here waits for memory, or is little
-        WriteRun<false, true>(d, x, y, length, streams, normalize);
+      const bool looked = kLooksAhead && numbers;
+      if (!kLooksAhead || factors.kinds.any_low) {  // f32 that comes here waits for memory, or is little
+        looked ? WriteRun<kLooksAhead, true>(d, x, y, length, streams, normalize)
+               : WriteRun<false, true>(d, x, y, length, streams, normalize);
       } else {
-        WriteRun<false, true>(d, x, y, length, streams, without_low);
+        looked ? WriteRun<kLooksAhead, true>(d, x, y, length, streams, without_low)
+               : WriteRun<false, true>(d, x, y, length, streams, without_low);
       }
     }
   }
