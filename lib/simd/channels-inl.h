@@ -274,6 +274,8 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   RowCursor cursor(norm, tile, begin * grouping.group_size * kChunkRows);
   for (int64_t group = begin; group < end; ++group) {
     MomentsOf<kItems> moments[kTileStrips];
+    MomentsOf<kItems>* const of_group = to + (group - begin) * next_group;
+    MomentsOf<kItems>* const into = grouping.group_size == 1 ? of_group : moments;  // most chunks are a group by themselves
     const int64_t last_chunk = HWY_MIN((group + 1) * grouping.group_size, grouping.chunks);
     for (int64_t chunk = group * grouping.group_size; chunk < last_chunk; ++chunk) {
       const int64_t rows = HWY_MIN(kChunkRows, count - chunk * kChunkRows);
@@ -295,11 +297,11 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
       }
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         MergeMoments(
-            moments[s], static_cast<double>(rows), tile.Valid(s), [&](int64_t i) { return lanes[s].mean[i]; },
+            into[s], static_cast<double>(rows), tile.Valid(s), [&](int64_t i) { return lanes[s].mean[i]; },
             [&](int64_t i) { return lanes[s].m2[i]; });
       }
     }
-    for (int64_t s = 0; s < tile.Strips(); ++s) MergeMoments(to[(group - begin) * next_group + s], moments[s], tile.Valid(s));
+    for (int64_t s = 0; into == moments && s < tile.Strips(); ++s) MergeMoments(of_group[s], moments[s], tile.Valid(s));
   }
 }
 
@@ -371,22 +373,25 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
     MomentsOf<kItems> totals[kTileStrips];
     TilePivots<T> pivots;
     MomentsOfTile<T, true>(norm, tile, count, totals, pivots);
+    double mean[kTile], m2[kTile];
     bool in_double[kTile], any_in_double = false;
     for (int64_t s = 0; s < tile.Strips(); ++s) {
       if (sizeof(T) == sizeof(float)) {
         any_in_double |= FindInDouble(totals[s], tile.Valid(s), norm.epsilon, in_double + s * kItems);
       }
-      for (int64_t i = 0; i < tile.Valid(s); ++i) {
-        totals[s].mean[i] = static_cast<double>(pivots.of[s * kItems + i]) + totals[s].mean[i];  // from here on without pivot
+      const double* HWY_RESTRICT of_strip = totals[s].mean;
+      for (int64_t i = 0; i < kItems; ++i) {
+        mean[s * kItems + i] = static_cast<double>(pivots.of[s * kItems + i]) + of_strip[i];  // from here on without pivot
       }
+      memcpy(m2 + s * kItems, totals[s].m2, sizeof(totals[s].m2));
     }
     // All groups' first channels, then all groups' second, ...: those of one group wait for each other.
     const int64_t of_group = ChannelsOfGroup(norm, tile);
     for (int64_t k = 0; k < of_group; ++k) {
       const auto channel = [&](int64_t g) { return g * of_group + k; };
       MergeMoments(
-          groups, totals[0].count, num_groups, [&](int64_t g) { return totals[channel(g) / kItems].mean[channel(g) % kItems]; },
-          [&](int64_t g) { return totals[channel(g) / kItems].m2[channel(g) % kItems]; });
+          groups, totals[0].count, num_groups, [&](int64_t g) { return mean[channel(g)]; },
+          [&](int64_t g) { return m2[channel(g)]; });
       for (int64_t g = 0; any_in_double && g < num_groups; ++g) trusted[g] &= !in_double[channel(g)];
     }
   });
@@ -453,55 +458,94 @@ HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int6
   LoadParameters(norm.shift, norm.scale_dtype, 0, element, n, 0, shift);
 }
 
-// The factors of given statistics, many channels at a time: a strip at a time takes 1.5 times as long.
-HWY_NOINLINE inline void LoadGivenFactors(const ChannelNorm& norm, const Tile& tile, TileFactors& factors) {
-  constexpr int64_t kAtOnce = kTile;
-  double rstd[kAtOnce];
-  const int64_t channel = tile.outer * norm.first_channel_stride + tile.first;
-  for (int64_t first = 0; first < tile.count; first += kAtOnce) {
-    const int64_t n = HWY_MIN(kAtOnce, tile.count - first);
-    const float *given_mean = norm.mean + channel + first, *variance = norm.variance + channel + first;
-    float* HWY_RESTRICT mean = factors.mean + first;
-    float* HWY_RESTRICT low = factors.low + first;
-    const float* scale = factors.scale + first;
+// The means, as two floats, and rstd of channels [first, first + n) of the tile, for whole strips: given, or of their items.
+HWY_INLINE void LoadCentres(const ChannelNorm& norm, const Tile& tile, const Normalizers* items, int64_t first, int64_t n,
+                            float* HWY_RESTRICT mean, float* HWY_RESTRICT low, double* HWY_RESTRICT rstd) {
+  const int64_t of_group = norm.channels_per_group;
+  if (!items) {
+    const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + first;
+    const float *given_mean = norm.mean + channel, *variance = norm.variance + channel;
     for (int64_t i = 0; i < n; ++i) mean[i] = given_mean[i], low[i] = 0, rstd[i] = GivenRstd(variance[i], norm.epsilon);
-    const FactorKinds kinds = MakeFactors(n, mean, low, rstd, scale, factors.shift + first, factors.factor + first);
-    factors.all_plain &= kinds.all_plain;
-    factors.any_mixed |= kinds.any_split;
+  } else if (of_group == 1) {
+    const hn::CappedTag<double, kItems> d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (int64_t i = 0; i < n; i += kItems) {
-      bool& mixed = factors.mixed[(first + i) / kItems] = false;
-      for (int64_t j = i; kinds.any_split && j < HWY_MIN(i + kItems, n); ++j) mixed |= IsSplit(rstd[j], scale[j]);
+      const Normalizers& strip = items[(first + i) / kItems];
+      memcpy(mean + i, strip.mean_high, sizeof(strip.mean_high)),
+          memcpy(rstd + i, strip.rstd_double, sizeof(strip.rstd_double));
+      for (int64_t j = 0; j < kItems; j += lanes)
+        hn::StoreU(LowPartsOfMeans(d, strip, j), FloatTag<decltype(d)>(), low + i + j);
+    }
+  } else {
+    for (int64_t i = 0; i < n;) {
+      const int64_t item = (first + i) / of_group, end = HWY_MIN(n, (item + 1) * of_group - first);
+      const Normalizers& of = items[item / kItems];
+      const float high_i = of.mean_high[item % kItems], low_i = LowPartOfMean(of, item % kItems);
+      const double rstd_i = of.rstd_double[item % kItems];
+      for (; i < end; ++i) mean[i] = high_i, low[i] = low_i, rstd[i] = rstd_i;
     }
   }
 }
 
-// Without normalizers by given statistics.
-HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Normalizers* normalizers, TileFactors& factors) {
-  const bool by_row = norm.parameters_by_row;
-  if (!by_row) {
-    LoadScaleAndShift(norm, tile.outer * norm.first_channel_stride + tile.first, tile.count, factors.scale, factors.shift);
-  }
-  factors.any_mixed = factors.any_low = false;
-  factors.all_plain = !by_row;
-  if (!normalizers) LoadGivenFactors(norm, tile, factors);
-  for (int64_t s = 0; normalizers && s < tile.Strips(); ++s) {
-    const Normalizers& strip = normalizers[s];
-    const int64_t first = s * kItems, valid = tile.Valid(s);
-    factors.mixed[s] = strip.AnyInDouble(valid);
-    memcpy(factors.mean + first, strip.mean_high, sizeof(strip.mean_high));
-    if (by_row) {
-      memcpy(factors.factor + first, strip.rstd, sizeof(strip.rstd));
-      memcpy(factors.low + first, strip.offset, sizeof(strip.offset));
+// What normalizes each channel of a strip: `items`' own, or set in `strip`, all of it that WriteMixedStrip uses.
+HWY_NOINLINE inline const Normalizers& NormalizersOfStrip(const ChannelNorm& norm, const Tile& tile, const Normalizers* items,
+                                                          int64_t s, Normalizers& strip) {
+  if (items && norm.channels_per_group == 1) return items[s];
+  const int64_t first = tile.outer * norm.first_channel_stride + tile.first;
+  for (int64_t i = 0; i < tile.Valid(s); ++i) {
+    const int64_t channel = s * kItems + i, item = channel / norm.channels_per_group;
+    if (items) {
+      CopyNormalizer(items[item / kItems], item % kItems, strip, i);
     } else {
-      float* HWY_RESTRICT low = factors.low + first;
-      for (int64_t i = 0; i < valid; ++i) low[i] = LowPartOfMean(strip, i);
-      const FactorKinds kinds = MakeFactors(valid, strip.mean_high, low, strip.rstd_double, factors.scale + first,
-                                            factors.shift + first, factors.factor + first);
+      strip.rstd_double[i] = GivenRstd(norm.variance[first + channel], norm.epsilon);
+      strip.mean[i] = static_cast<double>(norm.mean[first + channel]), strip.in_double[i] = false;
+    }
+  }
+  return strip;
+}
+
+// `items` are the normalizers of the tile's channels, or of the groups that they are of, from its first one's on; null where
+// statistics are given.
+HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Normalizers* items, TileFactors& factors) {
+  factors.any_mixed = factors.any_low = false;
+  factors.all_plain = !norm.parameters_by_row;
+  if (norm.parameters_by_row) {  // and no groups
+    for (int64_t s = 0; s < tile.Strips(); ++s) {
+      const int64_t first = s * kItems;
+      memcpy(factors.mean + first, items[s].mean_high, sizeof(items[s].mean_high));
+      memcpy(factors.factor + first, items[s].rstd, sizeof(items[s].rstd));
+      memcpy(factors.low + first, items[s].offset, sizeof(items[s].offset));
+      factors.mixed[s] = items[s].AnyInDouble(tile.Valid(s));
+      factors.any_mixed |= factors.mixed[s];
+    }
+  } else {
+    LoadScaleAndShift(norm, tile.outer * norm.first_channel_stride + tile.first, tile.count, factors.scale, factors.shift);
+    const int64_t num_items = (tile.count - 1) / norm.channels_per_group + 1;
+    bool any_in_double = false;
+    for (int64_t i = 0; items && i < num_items; i += kItems) {
+      any_in_double |= items[i / kItems].AnyInDouble(HWY_MIN(kItems, num_items - i));
+    }
+    // Many channels at a time: a strip at a time takes 1.5 times as long.
+    constexpr int64_t kAtOnce = kTile;
+    alignas(64) double rstd[kAtOnce];
+    for (int64_t first = 0; first < tile.count; first += kAtOnce) {
+      const int64_t n = HWY_MIN(kAtOnce, tile.count - first);
+      float *mean = factors.mean + first, *low = factors.low + first;
+      const float* scale = factors.scale + first;
+      LoadCentres(norm, tile, items, first, n, mean, low, rstd);
+      const FactorKinds kinds = MakeFactors(n, mean, low, rstd, scale, factors.shift + first, factors.factor + first);
       factors.any_low |= kinds.any_low;
       factors.all_plain &= kinds.all_plain;
-      factors.mixed[s] |= kinds.any_split;
+      factors.any_mixed |= kinds.any_split || any_in_double;
+      for (int64_t i = 0; i < n; i += kItems) {
+        bool& mixed = factors.mixed[(first + i) / kItems] = false;
+        if (HWY_LIKELY(!kinds.any_split && !any_in_double)) continue;
+        for (int64_t j = i; j < HWY_MIN(i + kItems, n); ++j) {
+          const int64_t item = (first + j) / norm.channels_per_group;
+          mixed |= IsSplit(rstd[j], scale[j]) || (any_in_double && items[item / kItems].in_double[item % kItems]);
+        }
+      }
     }
-    factors.any_mixed |= factors.mixed[s];
   }
   for (int64_t c = tile.count; c < tile.Strips() * kItems; ++c) {
     factors.mean[c] = factors.low[c] = factors.factor[c] = factors.shift[c] = 0;
@@ -632,20 +676,11 @@ HWY_NOINLINE inline void ZeroRows(const ChannelNorm& norm, const Tile& tile, int
   }
 }
 
-// What normalizes a strip by given statistics: all of it that WriteMixedStrip uses.
-HWY_NOINLINE inline void GivenNormalizers(const ChannelNorm& norm, const Tile& tile, int64_t s, Normalizers& strip) {
-  const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + s * kItems;
-  const float* HWY_RESTRICT mean = norm.mean + channel;
-  const float* HWY_RESTRICT variance = norm.variance + channel;
-  for (int64_t i = 0; i < tile.Valid(s); ++i) strip.rstd_double[i] = GivenRstd(variance[i], norm.epsilon);
-  for (int64_t i = 0; i < tile.Valid(s); ++i) strip.mean[i] = static_cast<double>(mean[i]), strip.in_double[i] = false;
-}
-
 // Rows of the tile where something comes between x and y: what is not f32, channels in double, parameters by row, or what
 // FinishRows does.
 template <bool kCentred>
 HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int64_t sample, int64_t row, int64_t rows,
-                                  const Normalizers* normalizers, TileFactors& factors) {
+                                  const Normalizers* items, TileFactors& factors) {
   alignas(64) float source[kStagedRows * kTile], results[kStagedRows * kTile];
   const bool by_row = norm.parameters_by_row, at_x = norm.x.dtype == SIMDNORM_F32;
   const bool at_y = norm.y.dtype == SIMDNORM_F32 && !norm.residual;
@@ -668,10 +703,9 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         const int64_t first = s * kItems, valid = tile.Valid(s);
         if (factors.mixed[s]) {
-          Normalizers given;
-          if (!normalizers) GivenNormalizers(norm, tile, s, given);
+          Normalizers room;
           WriteMixedStrip<kCentred>(x + first, x_stride, y + first, y_stride, n, first, valid,
-                                    normalizers ? normalizers[s] : given, factors, by_row);
+                                    NormalizersOfStrip(norm, tile, items, s, room), factors, by_row);
         } else {
           write(first, first + valid);
         }
@@ -741,9 +775,9 @@ HWY_INLINE void RepeatFactors(int64_t count, int64_t rows, TileFactors& factors)
 
 // Rows [begin, end) of the tile's channels, counted through all samples. `factors` has room for the tile's.
 template <bool kCentred>
-HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end,
-                            const Normalizers* normalizers, TileFactors& factors) {
-  LoadFactors(norm, tile, normalizers, factors);
+HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end, const Normalizers* items,
+                            TileFactors& factors) {
+  LoadFactors(norm, tile, items, factors);
   const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
                      !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
                      InPlace(tile, norm.y.dtype);
@@ -782,16 +816,16 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
         if (left_over != 0) write(n - left_over, 1, left_over);
       });
     } else {
-      WriteStagedRows<kCentred>(norm, tile, sample, row, n, normalizers, factors);
+      WriteStagedRows<kCentred>(norm, tile, sample, row, n, items, factors);
     }
     if (filling != 0) ZeroRows(norm, tile, tile.count, filling, sample, row, n);
   }
 }
 
 // All rows of a tile with statistics of its own. Not inline: a large frame.
-HWY_NOINLINE inline void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, const Normalizers* normalizers) {
+HWY_NOINLINE inline void WriteOwnRows(const ChannelNorm& norm, const Tile& tile, const Normalizers* items) {
   FactorsOfTile<kTile> factors;
-  WriteRows<true>(norm, tile, 0, norm.Rows(), normalizers, factors);
+  WriteRows<true>(norm, tile, 0, norm.Rows(), items, factors);
 }
 
 HWY_INLINE void SaveTile(const ChannelNorm& norm, const Tile& tile, int64_t items, int64_t first, int64_t count,
@@ -828,26 +862,6 @@ HWY_INLINE void GroupNormalizers(const ChannelNorm& norm, int64_t outer, int64_t
   SaveTile(norm, all, num_groups, first / norm.channels_per_group, count * norm.channels_per_group, of_groups);
 }
 
-// From those to `count` channels' from the first group's first on: what writes take where parameters are by channel. A group's
-// channels are filled in at a time, field by field.
-HWY_INLINE void SpreadNormalizers(const Normalizers* of_groups, int64_t of_group, int64_t count, Normalizers* normalizers,
-                                  int64_t channel) {
-  for (int64_t c = 0, g = 0; c < count; ++g) {
-    const Normalizers& from = of_groups[g / kItems];
-    const int64_t i = g % kItems, end = HWY_MIN(count, c + of_group);
-    while (c < end) {
-      Normalizers& to = normalizers[channel / kItems];
-      const int64_t first = channel % kItems, n = HWY_MIN(kItems - first, end - c);
-      const auto fill = [&](auto* HWY_RESTRICT values, auto value) {
-        for (int64_t j = first; j < first + n; ++j) values[j] = value;
-      };
-      fill(to.mean, from.mean[i]), fill(to.mean_high, from.mean_high[i]), fill(to.variance, from.variance[i]);
-      fill(to.rstd_double, from.rstd_double[i]), fill(to.in_double, from.in_double[i]);
-      c += n, channel += n;
-    }
-  }
-}
-
 // Calls visit(outer, first, last) with the channels of units [begin, end), problem by problem. Units are UnitChannels(norm)
 // channels, all of their rows; those of the first problem, of the second, ...
 template <class Visit>
@@ -882,11 +896,7 @@ HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer,
     const int64_t last = HWY_MIN(end, begin + step);
     Normalizers of_groups[kTileStrips / 2];
     GroupNormalizers(norm, outer, begin, last, of_groups);
-    ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR {
-      Normalizers normalizers[kTileStrips];
-      SpreadNormalizers(of_groups, norm.channels_per_group, tile.count, normalizers, 0);
-      WriteOwnRows(norm, tile, normalizers);
-    });
+    ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR { WriteOwnRows(norm, tile, of_groups); });
   }
 }
 
@@ -969,7 +979,10 @@ HWY_NOINLINE inline void NormalizersOfSharedGroups(const SharedChannels& shared,
   const ChannelNorm& norm = *shared.norm;
   Normalizers of_groups[kTileStrips / 2];
   GroupNormalizers(norm, 0, first, end, of_groups);
-  SpreadNormalizers(of_groups, norm.channels_per_group, end - first, shared.normalizers, first - shared.first);
+  const int64_t num_groups = (end - first) / norm.channels_per_group;
+  for (int64_t i = 0, to = (first - shared.first) / norm.channels_per_group; i < num_groups; ++i, ++to) {
+    CopyNormalizer(of_groups[i / kItems], i % kItems, shared.normalizers[to / kItems], to % kItems);
+  }
 }
 
 // Kernel of a SharedChannels: units are UnitChannels(norm) channels; finds their normalizers and hands out their statistics.
