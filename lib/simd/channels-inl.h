@@ -468,13 +468,16 @@ HWY_INLINE void LoadCentres(const ChannelNorm& norm, const Tile& tile, const Nor
     for (int64_t i = 0; i < n; ++i) mean[i] = given_mean[i], low[i] = 0, rstd[i] = GivenRstd(variance[i], norm.epsilon);
   } else if (of_group == 1) {
     const hn::CappedTag<double, kItems> d;
+    const FloatTag<decltype(d)> df;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     for (int64_t i = 0; i < n; i += kItems) {
       const Normalizers& strip = items[(first + i) / kItems];
-      memcpy(mean + i, strip.mean_high, sizeof(strip.mean_high)),
-          memcpy(rstd + i, strip.rstd_double, sizeof(strip.rstd_double));
-      for (int64_t j = 0; j < kItems; j += lanes)
-        hn::StoreU(LowPartsOfMeans(d, strip, j), FloatTag<decltype(d)>(), low + i + j);
+      memcpy(mean + i, strip.mean_high, sizeof(strip.mean_high));
+      memcpy(rstd + i, strip.rstd_double, sizeof(strip.rstd_double));
+      const int64_t valid = HWY_MIN(kItems, n - i);
+      int64_t j = 0;
+      for (; j + lanes <= valid; j += lanes) hn::StoreU(LowPartsOfMeans(d, strip, j), df, low + i + j);
+      for (; j < valid; ++j) low[i + j] = LowPartOfMean(strip, j);
     }
   } else {
     for (int64_t i = 0; i < n;) {
