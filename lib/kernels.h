@@ -328,8 +328,8 @@ struct ChannelNorm {
   Epilogue epilogue;
   StatisticsOutputs outputs;
   Validity validity;
-  bool streams;    // y is written past the caches
-  bool overflows;  // the caches do not hold inputs and outputs
+  bool streams;                      // y is written past the caches
+  bool overflows, overflows_by_far;  // the caches do not hold inputs and outputs
 
   int64_t Channels(int64_t o) const { return std::min(channels, total_channels - o * first_channel_stride); }
   int64_t Rows() const { return samples * rows; }
