@@ -25,7 +25,7 @@ inline bool WritesPastCaches(int64_t bytes, const Executor& executor) {
 }
 
 inline bool OverflowsCaches(int64_t bytes) { return bytes >= kLeastStreamingBytes && bytes >= OverflowBytes(); }
-inline bool OverflowsCachesByFar(int64_t bytes) { return OverflowsCaches(bytes / 3 * 2); }
+inline bool OverflowsCachesByFar(int64_t bytes) { return OverflowsCaches(bytes / 2); }
 
 }  // namespace simdnorm
 

@@ -254,10 +254,10 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
-  // asked for beforehand. Measured (AVX2, 25 MB), whole rows: of 256 and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67
-  // to 0.73, of 1536 bytes 0.7 to 0.8, of 2048 bytes 0.87 to 0.93, these two on one thread, on two as long; parts of rows of
-  // 1024 bytes 0.84 to 0.95, larger ones as long; rows of 64 bytes 1.2. Where the caches just do not hold x and y any more it
-  // costs up to 0.1, up to 0.2 for rows of more than 1024 bytes.
+  // asked for beforehand. Measured (AVX2, one thread and two), whole rows: of 256 and 512 bytes 0.53 to 0.64 of the time, of
+  // 1024 bytes 0.67 to 0.73, of 1280 to 1792 bytes 0.65 to 0.79, of 2048 bytes 0.87 to 0.94 (batch norm on two threads 1);
+  // parts of rows of 1024 bytes 0.84 to 0.95, larger ones as long; rows of 64 bytes 1.2. Where the caches just do not hold x
+  // and y any more it costs up to 0.1, for rows of more than 1024 bytes up to 0.2.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
   const bool whole_rows = norm.x.stride == tile.count;
   const bool pays = row_bytes <= 1024 ? norm.overflows : norm.overflows_by_far && whole_rows && row_bytes <= 2048;
