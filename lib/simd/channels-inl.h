@@ -254,21 +254,21 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
-  // asked for beforehand. Measured (AVX2, one thread and two), whole rows: of 256 and 512 bytes 0.53 to 0.64 of the time, of
-  // 1024 bytes 0.67 to 0.73, of 1280 to 1792 bytes 0.65 to 0.79, of 2048 bytes 0.87 to 0.94 (batch norm on two threads 1);
-  // parts of rows of 1024 bytes 0.84 to 0.95, larger ones as long; rows of 64 bytes 1.2. Where the caches just do not hold x
-  // and y any more it costs up to 0.1, for rows of more than 1024 bytes up to 0.2.
+  // asked for beforehand: narrow rows to be in L1, which wide ones would fill. Measured (AVX2, one thread and two), whole rows:
+  // of 256 and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67 to 0.73, of 1280 to 1792 bytes 0.65 to 0.75, of 2048
+  // bytes 0.76 to 0.85 (batch norm on two threads 1); parts of rows of 1024 bytes 0.84 to 0.95, larger ones as long; rows of
+  // 64 bytes 1.2. Where the caches just do not hold x and y any more it costs up to 0.1, for wide rows up to 0.2.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
-  const bool whole_rows = norm.x.stride == tile.count;
-  const bool pays = row_bytes <= 1024 ? norm.overflows : norm.overflows_by_far && whole_rows && row_bytes <= 2048;
-  const bool asks_ahead = pays && !staged && regular && row_bytes > 2 * kLineBytes;
+  const bool whole_rows = norm.x.stride == tile.count, narrow = row_bytes <= 1024;
+  const bool pays = narrow ? norm.overflows : norm.overflows_by_far && whole_rows && row_bytes <= 2048;
+  const bool asks_ahead = pays && !staged && regular && row_bytes > 2 * kLineBytes, into_l1 = narrow && whole_rows;
   // Rows a page apart lie in the same places of L1, which has eight or twelve of them: no more where a line is read in parts.
   // Measured (AVX2): rows of 4096 and 8192 bytes take 0.8 to 0.94 of the time then.
   const bool collide = hn::Lanes(StripTag<T>()) < kStrip && Bytes(norm.x.dtype, norm.x.stride) % kPage == 0;
-  const int64_t least = (asks_ahead && whole_rows) || collide ? kBlockRows : 2 * kBlockRows;
+  const int64_t least = (asks_ahead && into_l1) || collide ? kBlockRows : 2 * kBlockRows;
   const int64_t of_page = HWY_MAX(least, kPage / row_bytes / kBlockRows * kBlockRows);
   const int64_t block = HWY_MIN(kChunkRows, staged ? RowsOfStage(tile.count) : of_page);
-  RowsAhead rows_ahead(Bytes(norm.x.dtype, norm.x.stride), row_bytes, whole_rows);
+  RowsAhead rows_ahead(Bytes(norm.x.dtype, norm.x.stride), row_bytes, into_l1);
   RowsAhead* const ahead = asks_ahead ? &rows_ahead : nullptr;
   const Grouping grouping = norm.Chunks(count);
   alignas(64) float stage[kTileStage];
