@@ -69,8 +69,7 @@ ChannelNorm RowsOf(const Executor& executor, const Args& args, int64_t block, bo
   norm.first_channel_stride = norm.first_statistic_stride = of_each_sample ? 0 : width;
   const auto bytes = [&](const auto& tensor) { return tensor ? Bytes(tensor.dtype, args.batch * sample) : 0; };
   norm.streams = args.y != args.x && WritesPastCaches(bytes(norm.y), executor);
-  const int64_t all_bytes = bytes(norm.x) + bytes(norm.residual) + bytes(norm.y);
-  norm.overflows = OverflowsCaches(all_bytes), norm.overflows_by_far = OverflowsCachesByFar(all_bytes);
+  norm.ChooseByCache(bytes(norm.x) + bytes(norm.residual) + bytes(norm.y));
   return norm;
 }
 

@@ -29,7 +29,7 @@ struct ChannelKernels {
 struct SharedChannels {
   const ChannelNorm* norm;
   int64_t first, count;
-  Normalizers* normalizers;  // of the channels, or of the groups that they are
+  Normalizers* normalizers;  // of the channels, or of the groups that they make up
   // Where row chunks are shared, some groups of them after the other.
   int64_t first_group = 0, num_groups = 0;
   MomentsOf<kItems>* moments = nullptr;  // [num_groups][strips]

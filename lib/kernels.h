@@ -328,8 +328,14 @@ struct ChannelNorm {
   Epilogue epilogue;
   StatisticsOutputs outputs;
   Validity validity;
-  bool streams;                      // y is written past the caches
-  bool overflows, overflows_by_far;  // the caches do not hold inputs and outputs
+  bool streams;           // y is written past the caches
+  bool overflows;         // the caches do not hold inputs and outputs
+  bool overflows_by_far;  // nor the inputs alone
+
+  void ChooseByCache(int64_t bytes) {
+    overflows = OverflowsCaches(bytes);
+    overflows_by_far = OverflowsCachesByFar(bytes);
+  }
 
   int64_t Channels(int64_t o) const { return std::min(channels, total_channels - o * first_channel_stride); }
   int64_t Rows() const { return samples * rows; }

@@ -67,8 +67,7 @@ ChannelNorm InnerNorm(const Args& args) {
   norm.rows_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale;
   norm.first_statistic_stride = args.inner;
   const int64_t elements = args.rows * args.cols * args.inner;
-  const int64_t all_bytes = Bytes(args.x_dtype, elements) + Bytes(args.y_dtype, elements);
-  norm.overflows = OverflowsCaches(all_bytes), norm.overflows_by_far = OverflowsCachesByFar(all_bytes);
+  norm.ChooseByCache(Bytes(args.x_dtype, elements) + Bytes(args.y_dtype, elements));
   return norm;
 }
 

@@ -433,7 +433,7 @@ std::vector<ChannelProblem> MixedProblems(const std::vector<ChannelShape>& shape
 std::vector<ChannelProblem> LargeProblems() {
   if (SmallEffort()) return MixedProblems({{2, 10, 1700, 2}}, Data::kNormal);
   std::vector<ChannelProblem> problems =
-      MixedProblems({{6, 48, 170, 12}, {2, 4, 10000, 2}, {2, 700, 40, 7}, {1500, 2, 49, 1}}, Data::kNormal);
+      MixedProblems({{6, 48, 170, 12}, {2, 4, 10000, 2}, {2, 700, 40, 7}, {1503, 2, 49, 1}}, Data::kNormal);
   for (ChannelProblem& p : MixedProblems({{1, 2, 40000, 1}}, Data::kHuge)) problems.push_back(std::move(p));
   return problems;
 }

@@ -299,6 +299,31 @@ class ChannelTensors {
     return Collect();
   }
 
+  simdnorm_status Call(const simdnorm_options& options) const {
+    if (p.op == ChannelOp::kInference) {
+      auto args = CommonArgs<simdnorm_batch_norm_inference_args>();
+      args.mean = Pointer<float>(given_mean_);
+      args.variance = Pointer<float>(given_variance_);
+      return simdnorm_batch_norm_inference(&args, &options);
+    }
+    if (p.op == ChannelOp::kTraining) {
+      auto args = CommonArgs<simdnorm_batch_norm_training_args>();
+      args.momentum = p.momentum;
+      args.running_variance_kind = p.running_variance_kind;
+      args.mean = Pointer<float>(mean_);
+      args.rstd = Pointer<float>(rstd_);
+      args.running_mean = Pointer<float>(running_mean_);
+      args.running_variance = Pointer<float>(running_variance_);
+      return simdnorm_batch_norm_training(&args, &options);
+    }
+    auto args = CommonArgs<simdnorm_group_norm_args>();
+    args.mean = Pointer<float>(mean_);
+    args.rstd = Pointer<float>(rstd_);
+    if (p.op == ChannelOp::kInstance) return simdnorm_instance_norm(&args, &options);
+    args.groups = p.groups;
+    return simdnorm_group_norm(&args, &options);
+  }
+
  private:
   // Channels that lie side by side: memory is [batch, ceil(channels / block), spatial, block] in every layout.
   static int64_t Block(const ChannelProblem& p) {
@@ -368,31 +393,6 @@ class ChannelTensors {
     if (args.lengths || args.mask) args.padding = p.padding;  // refused where nothing is left out
     args.residual = p.onto == Onto::kResidual ? y_.raw() : Pointer<void>(residual_);
     return args;
-  }
-
-  simdnorm_status Call(const simdnorm_options& options) const {
-    if (p.op == ChannelOp::kInference) {
-      auto args = CommonArgs<simdnorm_batch_norm_inference_args>();
-      args.mean = Pointer<float>(given_mean_);
-      args.variance = Pointer<float>(given_variance_);
-      return simdnorm_batch_norm_inference(&args, &options);
-    }
-    if (p.op == ChannelOp::kTraining) {
-      auto args = CommonArgs<simdnorm_batch_norm_training_args>();
-      args.momentum = p.momentum;
-      args.running_variance_kind = p.running_variance_kind;
-      args.mean = Pointer<float>(mean_);
-      args.rstd = Pointer<float>(rstd_);
-      args.running_mean = Pointer<float>(running_mean_);
-      args.running_variance = Pointer<float>(running_variance_);
-      return simdnorm_batch_norm_training(&args, &options);
-    }
-    auto args = CommonArgs<simdnorm_group_norm_args>();
-    args.mean = Pointer<float>(mean_);
-    args.rstd = Pointer<float>(rstd_);
-    if (p.op == ChannelOp::kInstance) return simdnorm_instance_norm(&args, &options);
-    args.groups = p.groups;
-    return simdnorm_group_norm(&args, &options);
   }
 
   // "", or what was written besides the outputs, or into padding other than it should be.

@@ -254,13 +254,13 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
-  // asked for beforehand: narrow rows to be in L1, which wide ones would fill. Measured (AVX2, one thread and two), whole rows:
-  // of 256 and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67 to 0.73, of 1280 to 1792 bytes 0.65 to 0.75, of 2048
-  // bytes 0.76 to 0.85 (batch norm on two threads 1); parts of rows of 1024 bytes 0.84 to 0.95, larger ones as long; rows of
-  // 64 bytes 1.2. Where the caches just do not hold x and y any more it costs up to 0.1, for wide rows up to 0.2.
+  // asked for beforehand, whole narrow rows to be in L1, others in L2. Measured (AVX2, one thread and two), whole rows: of 256
+  // and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67 to 0.73, of 1280 to 1792 bytes 0.65 to 0.75, of 2048 bytes 0.76
+  // to 0.85 (batch norm on two threads 1); parts of rows of 1024 bytes 0.84 to 0.95, larger ones as long; rows of 64 bytes 1.2.
+  // Where the caches just do not hold x and y any more it costs up to 0.1; it would cost wide rows 0.2.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
   const bool whole_rows = norm.x.stride == tile.count, narrow = row_bytes <= 1024;
-  const bool pays = narrow ? norm.overflows : norm.overflows_by_far && whole_rows && row_bytes <= 2048;
+  const bool pays = narrow ? norm.overflows : norm.overflows_by_far && whole_rows;
   const bool asks_ahead = pays && !staged && regular && row_bytes > 2 * kLineBytes, into_l1 = narrow && whole_rows;
   // Rows a page apart lie in the same places of L1, which has eight or twelve of them: no more where a line is read in parts.
   // Measured (AVX2): rows of 4096 and 8192 bytes take 0.8 to 0.94 of the time then.
@@ -276,8 +276,8 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   RowCursor cursor(norm, tile, begin * grouping.group_size * kChunkRows);
   for (int64_t group = begin; group < end; ++group) {
     MomentsOf<kItems> moments[kTileStrips];
-    MomentsOf<kItems>* const of_group = to + (group - begin) * next_group;
-    MomentsOf<kItems>* const into = grouping.group_size == 1 ? of_group : moments;  // most chunks are a group by themselves
+    MomentsOf<kItems>* const of_this = to + (group - begin) * next_group;
+    MomentsOf<kItems>* const into = grouping.group_size == 1 ? of_this : moments;  // most chunks are a group by themselves
     const int64_t last_chunk = HWY_MIN((group + 1) * grouping.group_size, grouping.chunks);
     for (int64_t chunk = group * grouping.group_size; chunk < last_chunk; ++chunk) {
       const int64_t rows = HWY_MIN(kChunkRows, count - chunk * kChunkRows);
@@ -303,7 +303,7 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
             [&](int64_t i) { return lanes[s].m2[i]; });
       }
     }
-    for (int64_t s = 0; into == moments && s < tile.Strips(); ++s) MergeMoments(of_group[s], moments[s], tile.Valid(s));
+    for (int64_t s = 0; into == moments && s < tile.Strips(); ++s) MergeMoments(of_this[s], moments[s], tile.Valid(s));
   }
 }
 
@@ -334,6 +334,11 @@ HWY_INLINE void CopyNormalizer(const Normalizers& from, int64_t i, Normalizers& 
   to.offset[j] = from.offset[i];
   to.rstd[j] = from.rstd[i];
   to.in_double[j] = from.in_double[i];
+}
+
+// The first n items to items first, first + 1, ...
+HWY_INLINE void CopyNormalizers(const Normalizers* from, int64_t n, Normalizers* to, int64_t first) {
+  for (int64_t i = 0; i < n; ++i) CopyNormalizer(from[i / kItems], i % kItems, to[(first + i) / kItems], (first + i) % kItems);
 }
 
 // Takes what was gathered again in double for those channels of a strip that asked for it; the others keep what they have.
@@ -420,9 +425,7 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
     while (next < num_groups && asks(next)) ++next;
     Normalizers mended[kTileStrips / 2];
     GatherGroups<double>(norm, outer, first + g * size, first + next * size, count, mended);
-    for (int64_t i = g; i < next; ++i) {
-      CopyNormalizer(mended[(i - g) / kItems], (i - g) % kItems, normalizers[i / kItems], i % kItems);
-    }
+    CopyNormalizers(mended, next - g, normalizers, g);
   }
 }
 
@@ -460,7 +463,8 @@ HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int6
   LoadParameters(norm.shift, norm.scale_dtype, 0, element, n, 0, shift);
 }
 
-// The means, as two floats, and rstd of channels [first, first + n) of the tile, for whole strips: given, or of their items.
+// The means, as two floats, and rstd of channels [first, first + n) of the tile: given, or of their items. There is room for
+// whole strips; what comes to be behind n is not to be used.
 HWY_INLINE void LoadCentres(const ChannelNorm& norm, const Tile& tile, const Normalizers* items, int64_t first, int64_t n,
                             float* HWY_RESTRICT mean, float* HWY_RESTRICT low, double* HWY_RESTRICT rstd) {
   const int64_t of_group = norm.channels_per_group;
@@ -495,15 +499,20 @@ HWY_INLINE void LoadCentres(const ChannelNorm& norm, const Tile& tile, const Nor
 // What normalizes each channel of a strip: `items`' own, or set in `strip`, all of it that WriteMixedStrip uses.
 HWY_NOINLINE inline const Normalizers& NormalizersOfStrip(const ChannelNorm& norm, const Tile& tile, const Normalizers* items,
                                                           int64_t s, Normalizers& strip) {
-  if (items && norm.channels_per_group == 1) return items[s];
-  const int64_t first = tile.outer * norm.first_channel_stride + tile.first;
-  for (int64_t i = 0; i < tile.Valid(s); ++i) {
-    const int64_t channel = s * kItems + i, item = channel / norm.channels_per_group;
-    if (items) {
-      CopyNormalizer(items[item / kItems], item % kItems, strip, i);
-    } else {
-      strip.rstd_double[i] = GivenRstd(norm.variance[first + channel], norm.epsilon);
-      strip.mean[i] = static_cast<double>(norm.mean[first + channel]), strip.in_double[i] = false;
+  const int64_t of_group = norm.channels_per_group, first = s * kItems, valid = tile.Valid(s);
+  if (items && of_group == 1) return items[s];
+  if (!items) {
+    const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + first;
+    for (int64_t i = 0; i < valid; ++i) {
+      strip.mean[i] = static_cast<double>(norm.mean[channel + i]), strip.in_double[i] = false;
+      strip.rstd_double[i] = GivenRstd(norm.variance[channel + i], norm.epsilon);
+    }
+  }
+  for (int64_t i = 0; items && i < valid;) {
+    const int64_t item = (first + i) / of_group, j = item % kItems, end = HWY_MIN(valid, (item + 1) * of_group - first);
+    const Normalizers& of = items[item / kItems];
+    for (; i < end; ++i) {
+      strip.mean[i] = of.mean[j], strip.rstd_double[i] = of.rstd_double[j], strip.in_double[i] = of.in_double[j];
     }
   }
   return strip;
@@ -708,7 +717,7 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
       for (int64_t s = 0; s < tile.Strips(); ++s) {
         const int64_t first = s * kItems, valid = tile.Valid(s);
         if (factors.mixed[s]) {
-          Normalizers room;
+          Normalizers room = {};
           WriteMixedStrip<kCentred>(x + first, x_stride, y + first, y_stride, n, first, valid,
                                     NormalizersOfStrip(norm, tile, items, s, room), factors, by_row);
         } else {
@@ -984,10 +993,8 @@ HWY_NOINLINE inline void NormalizersOfSharedGroups(const SharedChannels& shared,
   const ChannelNorm& norm = *shared.norm;
   Normalizers of_groups[kTileStrips / 2];
   GroupNormalizers(norm, 0, first, end, of_groups);
-  const int64_t num_groups = (end - first) / norm.channels_per_group;
-  for (int64_t i = 0, to = (first - shared.first) / norm.channels_per_group; i < num_groups; ++i, ++to) {
-    CopyNormalizer(of_groups[i / kItems], i % kItems, shared.normalizers[to / kItems], to % kItems);
-  }
+  const int64_t of_group = norm.channels_per_group;
+  CopyNormalizers(of_groups, (end - first) / of_group, shared.normalizers, (first - shared.first) / of_group);
 }
 
 // Kernel of a SharedChannels: units are UnitChannels(norm) channels; finds their normalizers and hands out their statistics.

@@ -32,7 +32,8 @@
 //           fused multiply-add), and u |y|. Of R rstd |s|, the standard deviations are 2 u from rstd, 2 u from the mean and
 //           1.3 u from these; the bound of 25 u is 8 of all three. Where a run or a channel has one scale, rstd s is one
 //           factor, rounded once, and both floats of the mean are subtracted: 3 u of |v s| instead, and u |y|. Or only the
-//           first, if |mean| <= 2 std: it is off by u |mean| at the most, and R >= std, which makes 2 u of R rstd |s| more.
+//           first, if |mean| <= 2 std: it is off by u |mean| at the most, and R >= std, which makes 2 u of R rstd |s| more;
+//           with 1 u from the 3 roundings, the bound less those 2 u is 7.7 standard deviations.
 //           Given statistics leave 2 u of |v s|; 4 where f32 has no such factor (write_run-inl.h), at worst.
 //
 // RMS norm's mean square has the same order of blocks, lanes and chunks, with pivot and means left out: Centred = false.
