@@ -25,7 +25,7 @@ inline bool WritesPastCaches(int64_t bytes, const Executor& executor) {
 }
 
 inline bool OverflowsCaches(int64_t bytes) { return bytes >= kLeastStreamingBytes && bytes >= OverflowBytes(); }
-// And so many that not much of the inputs alone is left in the caches.
+// Twice what does: not much of the inputs alone is left in the caches.
 inline bool OverflowsCachesByFar(int64_t bytes) { return OverflowsCaches(bytes / 2); }
 
 }  // namespace simdnorm

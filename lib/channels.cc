@@ -111,8 +111,8 @@ void RunChannels(const CallOptions& options, Statistics statistics, const Channe
   // Whole rows are written where threads would write parts of them, and where a row is more than a tile, so that one thread
   // would. Measured (AVX2, one thread and two, 640 to 1024 channels), from memory: f32 0.67 to 1 of the time, bf16 0.65 to
   // 0.86; in L3 0.84 to 0.98, in L2 0.93 to 1.03. Threads that have more channels wait for each other more often: from memory
-  // 0.82 to 0.98, in caches 1.1 to 2. Groups are taken as many as make up one tile, which has to be work for all
-  // threads (measured, two threads: large groups one after the other took 1.1 to 1.7 times as long).
+  // 0.82 to 0.98, in caches 1.1 to 2. Groups are taken as many as make up one tile, which has to be work for all threads
+  // (measured, two threads: large groups one after the other took 1.1 to 1.7 times as long).
   const bool more_than_a_tile = one_problem && by_channel && norm.channels > kTile;
   const bool narrow = Bytes(norm.y.dtype, norm.channels) < threads * kLeastRowBytes;
   const bool enough = by_channel || kTile / UnitChannels(norm) >= std::min(units, threads);

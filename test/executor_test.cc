@@ -311,6 +311,7 @@ class StackMeter {
     REQUIRE(pthread_create(&thread, &attributes, Start, this) == 0);
     pthread_join(thread, nullptr);
     pthread_attr_destroy(&attributes);
+    CHECK(status_ == SIMDNORM_OK);  // refused, it would need little
     const unsigned char* lowest = static_cast<const unsigned char*>(stack);
     while (*lowest == kPattern) ++lowest;
     const int64_t bytes = static_cast<const unsigned char*>(at_call_) - lowest;

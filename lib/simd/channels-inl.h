@@ -255,9 +255,10 @@ HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int6
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
   // asked for beforehand, whole narrow rows to be in L1, others in L2. Measured (AVX2, one thread and two), whole rows: of 256
-  // and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67 to 0.73, of 1280 to 1792 bytes 0.65 to 0.75, of 2048 bytes 0.76
-  // to 0.85 (batch norm on two threads 1); parts of rows of 1024 bytes 0.84 to 0.95, larger ones as long; rows of 64 bytes 1.2.
-  // Where the caches just do not hold x and y any more it costs up to 0.1; it would cost wide rows 0.2.
+  // and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67 to 0.73, of 1280 and 1536 bytes 0.63 to 0.82, of 2048 bytes 0.72
+  // to 0.92 (these two, batch norm on two threads, 0.97 to 1); parts of rows of 1024 bytes 0.84 to 0.95, larger ones 0.86 to
+  // 1.19; rows of 64 bytes 1.2. Where the caches just do not hold x and y any more it costs up to 0.18, and would cost wide
+  // rows 0.2.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
   const bool whole_rows = norm.x.stride == tile.count, narrow = row_bytes <= 1024;
   const bool pays = narrow ? norm.overflows : norm.overflows_by_far && whole_rows;
