@@ -15,9 +15,6 @@ bool ChannelsAreSideBySide(const Args& args) {
   return args.layout != SIMDNORM_NCHW || args.spatial == 1;
 }
 
-// Channels of a block, in blocked layouts.
-int64_t BlockOf(simdnorm_layout layout) { return layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 0; }
-
 }  // namespace
 }  // namespace simdnorm
 
@@ -26,7 +23,7 @@ simdnorm_status simdnorm_batch_norm_inference(const simdnorm_batch_norm_inferenc
   using namespace simdnorm;
   return RunIfValid(given, given_options, [](const simdnorm_batch_norm_inference_args& args, const CallOptions& options) {
     if (ChannelsAreSideBySide(args)) {
-      ChannelNorm norm = RowsOf(options.executor, args, BlockOf(args.layout), false);
+      ChannelNorm norm = RowsOf(options.executor, args, false);
       norm.mean = args.mean;
       norm.variance = args.variance;
       RunGivenChannels(options, norm);
@@ -47,7 +44,7 @@ simdnorm_status simdnorm_batch_norm_training(const simdnorm_batch_norm_training_
                                        args.running_mean, args.running_variance,
                                        args.momentum,     args.running_variance_kind == SIMDNORM_UNBIASED};
     if (ChannelsAreSideBySide(args)) {
-      ChannelNorm norm = RowsOf(options.executor, args, BlockOf(args.layout), false);
+      ChannelNorm norm = RowsOf(options.executor, args, false);
       norm.outputs = outputs;
       RunChannels(options, Statistics::kMeanAndVariance, norm);
     } else {

@@ -4,10 +4,9 @@
 
 #include <stdint.h>
 
-namespace simdnorm {
+#include "executor.h"
 
-struct Executor;  // executor.h
-int64_t NumThreads(const Executor& executor);
+namespace simdnorm {
 
 // From how many bytes on an output is better written past the caches, with streaming stores, by so many threads: what is in
 // them stays, and memory is not read only to be overwritten. Whoever reads a smaller output next still finds it in the
@@ -25,8 +24,6 @@ inline bool WritesPastCaches(int64_t bytes, const Executor& executor) {
 }
 
 inline bool OverflowsCaches(int64_t bytes) { return bytes >= kLeastStreamingBytes && bytes >= OverflowBytes(); }
-// Twice what does: not much of the inputs alone is left in the caches.
-inline bool OverflowsCachesByFar(int64_t bytes) { return OverflowsCaches(bytes / 2); }
 
 }  // namespace simdnorm
 

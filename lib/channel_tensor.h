@@ -40,18 +40,19 @@ SequenceNorm PlanesOf(const Executor& executor, const Args& args, int64_t channe
   }
   norm.by_channel = true;
   norm.planes_are_samples = !of_each_sample;
-  norm.groups = args.channels / channels_per_group;
+  norm.sequences_per_sample = args.channels / channels_per_group;
   norm.channels_per_group = channels_per_group;
   norm.spatial = args.spatial;
   norm.Classify();
-  norm.ChooseByCache(of_each_sample ? args.batch * norm.groups : args.channels, executor);
+  norm.ChooseByCache(of_each_sample ? args.batch * norm.sequences_per_sample : args.channels, executor);
   return norm;
 }
 
-// NHWC, or blocks of `block` channels (0: none). Statistics are each sample's own, or of all samples.
+// NHWC, or blocks of channels. Statistics are each sample's own, or of all samples.
 template <class Args>
-ChannelNorm RowsOf(const Executor& executor, const Args& args, int64_t block, bool of_each_sample) {
-  const int64_t width = block == 0 ? args.channels : block, blocks = (args.channels + width - 1) / width;
+ChannelNorm RowsOf(const Executor& executor, const Args& args, bool of_each_sample) {
+  const int64_t block = BlockOf(args.layout), width = block == 0 ? args.channels : block,
+                blocks = CeilDiv(args.channels, width);
   const int64_t rows = width * args.spatial, sample = blocks * rows;
   ChannelNorm norm = FromChannelArgs<ChannelNorm>(args, width, of_each_sample ? sample : rows, sample);
   norm.outer = of_each_sample ? args.batch : blocks;
@@ -63,13 +64,13 @@ ChannelNorm RowsOf(const Executor& executor, const Args& args, int64_t block, bo
     norm.samples = 1;
     norm.rows = args.batch * args.spatial;
   }
-  norm.channels = norm.width = width;
+  norm.channels = width;
   norm.total_channels = args.channels;
   norm.channels_per_group = 1;
   norm.first_channel_stride = norm.first_statistic_stride = of_each_sample ? 0 : width;
   const auto bytes = [&](const auto& tensor) { return tensor ? Bytes(tensor.dtype, args.batch * sample) : 0; };
   norm.streams = args.y != args.x && WritesPastCaches(bytes(norm.y), executor);
-  norm.ChooseByCache(bytes(norm.x) + bytes(norm.residual) + bytes(norm.y));
+  norm.overflows = OverflowsCaches(bytes(norm.x) + bytes(norm.residual) + bytes(norm.y));
   return norm;
 }
 

@@ -4,10 +4,12 @@
 
 #include <stdint.h>
 
-#include "kernels.h"
 #include "simdnorm/simdnorm.h"
 
 namespace simdnorm {
+
+// A range [begin, end) of a call's independent units of work; what a unit is, the kernel says.
+using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
 
 struct Executor {
   simdnorm_parallel_for parallel_for = nullptr;  // null: OpenMP, or the calling thread in a build without it

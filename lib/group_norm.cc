@@ -18,7 +18,7 @@ void Run(const simdnorm_group_norm_args& args, const CallOptions& options) {
     norm.outputs = outputs;
     RunSequences(options, Statistics::kMeanAndVariance, norm, args.batch * args.groups);
   } else {
-    ChannelNorm norm = RowsOf(options.executor, args, 0, true);
+    ChannelNorm norm = RowsOf(options.executor, args, true);
     norm.channels_per_group = channels_per_group;
     norm.first_statistic_stride = args.groups;
     norm.outputs = outputs;

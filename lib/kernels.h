@@ -7,36 +7,21 @@
 #ifndef SIMDNORM_LIB_KERNELS_H_
 #define SIMDNORM_LIB_KERNELS_H_
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include <algorithm>
 #include <type_traits>
 
 #include "cache.h"
+#include "dtype.h"
 #include "simdnorm/simdnorm.h"
 
 namespace simdnorm {
 
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
 // What is normalized by: mean and variance, or the mean square alone.
 enum class Statistics { kMeanAndVariance, kMeanSquare };
-
-// A range [begin, end) of a call's independent units of work; what a unit is, the kernel says.
-using Kernel = void (*)(const void* args, int64_t begin, int64_t end);
-
-constexpr bool IsFloat(simdnorm_dtype dtype) {
-  return dtype == SIMDNORM_F32 || dtype == SIMDNORM_BF16 || dtype == SIMDNORM_F16;
-}
-
-// Bytes of an element; Q8_0 has blocks instead.
-constexpr size_t ElementSize(simdnorm_dtype dtype) { return dtype == SIMDNORM_F32 ? 4 : IsFloat(dtype) ? 2 : 1; }
-constexpr int64_t kQ8Block = 32;
-
-// Bytes of `elements` elements.
-constexpr int64_t Bytes(simdnorm_dtype dtype, int64_t elements) {
-  return dtype == SIMDNORM_Q8_0 ? elements / kQ8Block * static_cast<int64_t>(sizeof(simdnorm_q8_0))
-                                : elements * static_cast<int64_t>(ElementSize(dtype));
-}
 
 // Where the statistics of item i (a row, a channel) go besides the normalization; each may be null.
 struct StatisticsOutputs {
@@ -62,9 +47,9 @@ constexpr int64_t PlanesPerChunk(int64_t planes, int64_t length) {
   return planes >= 4 && length < kShortPlane ? kJoinedElements / length : 1;
 }
 
-// Chunks are merged in groups of neighbours, and groups in order, so that at most this many moments need to be kept when
+// Chunks are merged in sections of neighbours, and sections in order, so that at most this many moments need to be kept when
 // threads share a sequence or channel.
-constexpr int64_t kMaxGroups = 64;
+constexpr int64_t kMaxSections = 64;
 
 // Items (rows, channels) are worked on 16 at a time, as structs of arrays: the steps in which an item waits for itself (merging
 // lanes, square root, division) then run for 16, and rows and channels have the same code for them.
@@ -73,6 +58,9 @@ constexpr int64_t kItems = 16;
 // Strips of 16 channels that a kernel takes at a time where channels lie side by side: 2 KiB of each row.
 constexpr int64_t kTileStrips = 32;
 constexpr int64_t kTile = kTileStrips * kItems;
+
+// Groups that a tile has at the most: they have two channels at least.
+constexpr int64_t kMaxGroupsOfTile = kTile / 2;
 
 // Channels whose rows are written at a time once the statistics of all of them are known, which is less to keep.
 constexpr int64_t kWriteTile = 2 * kTile;
@@ -83,14 +71,18 @@ constexpr int64_t kWriteTile = 2 * kTile;
 // 0.35.
 constexpr int64_t kGivenTile = 2048, kGivenTileInL1 = 1280;
 
-// How `chunks` chunks fall into groups: a function of the shape alone, or bits would depend on who shares the work.
-struct Grouping {
-  explicit Grouping(int64_t chunks_)
-      : chunks(chunks_), group_size((chunks + kMaxGroups - 1) / kMaxGroups), groups((chunks + group_size - 1) / group_size) {}
-  // Whether the first `seen` chunks end with a whole group.
-  bool EndsGroup(int64_t seen) const { return group_size == 1 || seen % group_size == 0 || seen == chunks; }
-  int64_t chunks, group_size, groups;
+// How `chunks` chunks fall into sections: a function of the shape alone, or bits would depend on who shares the work.
+struct Sections {
+  explicit Sections(int64_t chunks_) : chunks(chunks_), size(CeilDiv(chunks, kMaxSections)), count(CeilDiv(chunks, size)) {}
+  // Whether a section ends after the first `seen` chunks.
+  bool EndsAfter(int64_t seen) const { return size == 1 || seen % size == 0 || seen == chunks; }
+  int64_t chunks, size, count;  // `count` sections of `size` chunks, but the last may have fewer
 };
+
+// Channels of a block, in blocked layouts; else 0.
+constexpr int64_t BlockOf(simdnorm_layout layout) {
+  return layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 0;
+}
 
 // A call's tensor as kernels walk it. Strides count elements.
 template <class Void>
@@ -118,6 +110,7 @@ struct Validity {
   simdnorm_padding padding;
 
   bool All() const { return lengths == nullptr && mask == nullptr; }
+  const uint8_t* MaskOf(int64_t sample) const { return mask + sample * spatial; }
 
   // The end of the run of equal validity, within [position, end), that begins at `position`; *valid is set to which it is.
   int64_t RunEnd(int64_t sample, int64_t position, int64_t end, bool* valid) const {
@@ -127,7 +120,7 @@ struct Validity {
       return *valid ? std::min(end, lengths[sample]) : end;
     }
     if (!mask) return end;
-    const uint8_t* const of_sample = mask + sample * spatial;
+    const uint8_t* const of_sample = MaskOf(sample);
     *valid = of_sample[position] != 0;
     while (++position < end && (of_sample[position] != 0) == *valid) {
     }
@@ -137,7 +130,7 @@ struct Validity {
   // The position of the k-th of a sample that count.
   int64_t Position(int64_t sample, int64_t k) const {
     if (!mask) return k;
-    const uint8_t* const of_sample = mask + sample * spatial;
+    const uint8_t* const of_sample = MaskOf(sample);
     int64_t position = 0;
     for (k += of_sample[0] == 0; k > 0;) k -= of_sample[++position] != 0;
     return position;
@@ -147,7 +140,7 @@ struct Validity {
   int64_t Count(int64_t sample) const {
     if (lengths) return lengths[sample];
     if (!mask) return spatial;
-    const uint8_t* const of_sample = mask + sample * spatial;
+    const uint8_t* const of_sample = MaskOf(sample);
     return spatial - std::count(of_sample, of_sample + spatial, uint8_t{0});
   }
 };
@@ -182,7 +175,7 @@ struct SequenceNorm {
   bool by_channel;
   int64_t sequences_per_scale, scale_stride;  // by position; 0: all sequences have the same
   bool planes_are_samples;                    // by channel: sequences are channels; else groups of them, sample by sample
-  int64_t groups, channels_per_group, spatial;
+  int64_t sequences_per_sample, channels_per_group, spatial;
 
   float epsilon;
   const float* mean;  // given statistics, by channel; null: the sequences' own
@@ -206,14 +199,19 @@ struct SequenceNorm {
         inner == 1 ? sequence * tensor.stride : sequence / inner * tensor.outer_stride + sequence % inner * tensor.stride;
     return begin + plane * tensor.plane_stride;
   }
+  // Where element `start` of a sequence's plane is.
+  template <class Tensor>
+  auto* At(const Tensor& tensor, int64_t sequence, int64_t plane, int64_t start = 0) const {
+    return tensor.At(Offset(tensor, sequence, plane) + start);
+  }
 
   // By position: which scale and shift a sequence has.
   int64_t ScaleSet(int64_t sequence) const { return sequences_per_scale == 0 ? 0 : sequence / sequences_per_scale; }
 
   // By channel.
-  int64_t Sample(int64_t sequence, int64_t plane) const { return planes_are_samples ? plane : sequence / groups; }
+  int64_t Sample(int64_t sequence, int64_t plane) const { return planes_are_samples ? plane : sequence / sequences_per_sample; }
   int64_t Channel(int64_t sequence, int64_t plane, int64_t start) const {
-    return planes_are_samples ? sequence : sequence % groups * channels_per_group + plane + start / spatial;
+    return planes_are_samples ? sequence : sequence % sequences_per_sample * channels_per_group + plane + start / spatial;
   }
 
   // What the fields above amount to; Classify sets it, and ChooseByCache the last two.
@@ -261,8 +259,8 @@ struct SequenceNorm {
   }
 
   // A chunk is a part of a plane, or several planes that are short.
-  int64_t ChunksPerPlane() const { return (length + kChunkElements - 1) / kChunkElements; }
-  Grouping Chunks() const { return Grouping((planes + planes_per_chunk - 1) / planes_per_chunk * ChunksPerPlane()); }
+  int64_t ChunksPerPlane() const { return CeilDiv(length, kChunkElements); }
+  Sections ChunkSections() const { return Sections(CeilDiv(planes, planes_per_chunk) * ChunksPerPlane()); }
 };
 
 // Normalization of rows and nothing else, from one floating-point dtype to the same, with scale and shift in f32: what most
@@ -307,9 +305,8 @@ struct ChannelNorm {
   InputTensor x, residual;
   OutputTensor y;
   int64_t outer, samples, rows;
-  int64_t channels;            // in each of the outer; of blocks the last may have fewer
+  int64_t channels;            // that lie side by side in each of the outer; of blocks the last may have fewer, and padding
   int64_t total_channels;      // in all blocks
-  int64_t width;               // channels that lie side by side, padding of a block included
   int64_t channels_per_group;  // that share statistics; 1: none do
   bool outer_is_sample;
 
@@ -328,28 +325,22 @@ struct ChannelNorm {
   Epilogue epilogue;
   StatisticsOutputs outputs;
   Validity validity;
-  bool streams;           // y is written past the caches
-  bool overflows;         // the caches do not hold inputs and outputs
-  bool overflows_by_far;  // nor the inputs alone
+  bool streams;    // y is written past the caches
+  bool overflows;  // the caches do not hold inputs and outputs
 
-  void ChooseByCache(int64_t bytes) {
-    overflows = OverflowsCaches(bytes);
-    overflows_by_far = OverflowsCachesByFar(bytes);
-  }
+  // Whether nothing happens between the normalization and y.
+  bool Bare() const { return !residual && epilogue.activation == SIMDNORM_NO_ACTIVATION; }
 
   int64_t Channels(int64_t o) const { return std::min(channels, total_channels - o * first_channel_stride); }
   int64_t Rows() const { return samples * rows; }
 
-  Grouping Chunks(int64_t rows_that_count) const { return Grouping((rows_that_count + kChunkRows - 1) / kChunkRows); }
+  Sections ChunkSections(int64_t rows_that_count) const { return Sections(CeilDiv(rows_that_count, kChunkRows)); }
   // Tiles of given statistics: how many, and their channels, about as many in each.
   int64_t GivenTilesPerOuter() const {
     const int64_t most = x.dtype == SIMDNORM_F32 && !overflows ? kGivenTileInL1 : kGivenTile;
-    return (channels + most - 1) / most;
+    return CeilDiv(channels, most);
   }
-  int64_t GivenTile() const {
-    const int64_t tiles = GivenTilesPerOuter();
-    return ((channels + tiles - 1) / tiles + kItems - 1) / kItems * kItems;
-  }
+  int64_t GivenTile() const { return CeilDiv(CeilDiv(channels, GivenTilesPerOuter()), kItems) * kItems; }
 };
 
 // Moments of several items, each over `count` values less the item's pivot: their mean, and the sum of squared deviations
@@ -378,6 +369,13 @@ struct Normalizers {
     return any;
   }
 };
+
+// Whether any of `count` items is, of which each of `normalizers` has 16.
+inline bool AnyInDouble(const Normalizers* normalizers, int64_t count) {
+  bool any = false;
+  for (int64_t i = 0; i < count; i += kItems) any |= normalizers[i / kItems].AnyInDouble(std::min(kItems, count - i));
+  return any;
+}
 
 }  // namespace simdnorm
 

@@ -61,13 +61,13 @@ ChannelNorm InnerNorm(const Args& args) {
   norm.outer = args.rows;
   norm.samples = 1;
   norm.rows = args.cols;
-  norm.channels = norm.total_channels = norm.width = args.inner;
+  norm.channels = norm.total_channels = args.inner;
   norm.channels_per_group = 1;
   norm.parameters_by_row = true;
   norm.rows_per_scale = args.rows_per_scale == args.rows ? 0 : args.rows_per_scale;
   norm.first_statistic_stride = args.inner;
   const int64_t elements = args.rows * args.cols * args.inner;
-  norm.ChooseByCache(Bytes(args.x_dtype, elements) + Bytes(args.y_dtype, elements));
+  norm.overflows = OverflowsCaches(Bytes(args.x_dtype, elements) + Bytes(args.y_dtype, elements));
   return norm;
 }
 

@@ -47,29 +47,29 @@ const SequenceKernels& KernelsFor(const CallOptions& options, Statistics statist
 void RunSequences(const CallOptions& options, Statistics statistics, const SequenceNorm& norm, int64_t sequences) {
   const SequenceKernels& kernels = KernelsFor(options, statistics);
   const Executor& executor = options.executor;
-  const Grouping grouping = norm.Chunks();
+  const Sections sections = norm.ChunkSections();
   const int64_t elements = norm.Elements();
   // A factor of a whole row, and what lies in no regular chunks, is not for sharing.
   const bool shareable = norm.validity.All() && !norm.row_lengths && !norm.epilogue.quant_scales;
-  if (!shareable || grouping.groups == 1 || sequences >= NumThreads(executor)) {
+  if (!shareable || sections.count == 1 || sequences >= NumThreads(executor)) {
     ParallelFor(executor, sequences, elements, kernels.normalize, &norm);
     return;
   }
-  Moments moments[kMaxGroups];
+  Moments moments[kMaxSections];
   Normalizers normalizers;
-  const int64_t batch = std::min(kItems, kMaxGroups / grouping.groups), elements_per_group = elements / grouping.groups;
+  const int64_t batch = std::min(kItems, kMaxSections / sections.count), elements_per_section = elements / sections.count;
   for (int64_t first = 0; first < sequences; first += batch) {
-    const int64_t count = std::min(batch, sequences - first), groups = count * grouping.groups;
+    const int64_t count = std::min(batch, sequences - first), units = count * sections.count;
     SharedSequences shared = {&norm, first, count, moments, &normalizers, false};
     const auto gather = [&] {
-      ParallelFor(executor, groups, elements_per_group, kernels.moments, &shared);
-      ParallelFor(executor, 1, groups, kernels.finish, &shared);
+      ParallelFor(executor, units, elements_per_section, kernels.moments, &shared);
+      ParallelFor(executor, 1, units, kernels.finish, &shared);
     };
     gather();
     shared.in_double = normalizers.AnyInDouble(count);
     if (shared.in_double) gather();
     ParallelFor(executor, 1, count, kernels.save, &shared);
-    ParallelFor(executor, groups, elements_per_group, kernels.write, &shared);
+    ParallelFor(executor, units, elements_per_section, kernels.write, &shared);
   }
 }
 
@@ -82,7 +82,7 @@ void RunPlainRows(const CallOptions& options, Statistics statistics, const Plain
 
 void RunGivenSequences(const CallOptions& options, const SequenceNorm& norm) {
   const int64_t chunks = norm.ChunksPerPlane();
-  ParallelFor(options.executor, norm.planes * norm.groups * chunks, norm.length / chunks,
+  ParallelFor(options.executor, norm.planes * norm.sequences_per_sample * chunks, norm.length / chunks,
               KernelsFor(options, Statistics::kMeanAndVariance).given, &norm);
 }
 

@@ -1,8 +1,9 @@
 // Runs sequence kernels (simd/rows-inl.h) for any number of sequences: whole sequences as the units of parallel work where
-// there are enough of them, else the groups of chunks of long ones. Which of the two cannot be seen in the result.
+// there are enough of them, else the sections of long ones (kernels.h). Which of the two cannot be seen in the result.
 #ifndef SIMDNORM_LIB_SEQUENCES_H_
 #define SIMDNORM_LIB_SEQUENCES_H_
 
+#include "executor.h"
 #include "kernels.h"
 
 namespace simdnorm {
@@ -13,17 +14,17 @@ struct CallOptions;
 struct SequenceKernels {
   Kernel normalize;  // of a SequenceNorm; unit: a sequence
   Kernel given;      // of a SequenceNorm with given statistics; unit: a chunk of a plane. The others: of a SharedSequences
-  Kernel moments;    // unit: a group of chunks
+  Kernel moments;    // unit: a section
   Kernel finish;     // one unit
   Kernel save;       // one unit
-  Kernel write;      // unit: a group of chunks
+  Kernel write;      // unit: a section
 };
 
-// A few long sequences whose groups of chunks are shared among threads.
+// A few long sequences whose sections are shared among threads.
 struct SharedSequences {
   const SequenceNorm* norm;
   int64_t first, count;  // count <= kItems
-  Moments* moments;      // [count][groups]
+  Moments* moments;      // [count][sections]
   Normalizers* normalizers;
   bool in_double;  // gather again in double, for those whose normalizer says so
 };

@@ -682,12 +682,6 @@ bool SetsMore(const Args& given, size_t known) {
   return more != 0;
 }
 
-// Channels that there is room for: a blocked layout fills up its last block.
-int64_t RoomForChannels(simdnorm_layout layout, int64_t channels) {
-  const int64_t block = layout == SIMDNORM_NCHW8C ? 8 : layout == SIMDNORM_NCHW16C ? 16 : 1;
-  return (channels + block - 1) / block * block;
-}
-
 // Batch, group and instance norm. Sets *elements, those of x.
 template <class Args>
 simdnorm_status CheckChannels(const Words& words, const Args& args, int64_t* elements) {
@@ -710,8 +704,8 @@ simdnorm_status CheckChannels(const Words& words, const Args& args, int64_t* ele
   int64_t rows;
   SIMDNORM_RETURN_IF_REFUSED(Multiply(words, "batch", args.batch, "spatial", args.spatial, &rows));
   SIMDNORM_RETURN_IF_REFUSED(Multiply(words, "batch * spatial", rows, "channels", args.channels, elements));
-  return Multiply(words, "batch * spatial", rows, "channels in whole blocks", RoomForChannels(args.layout, args.channels),
-                  elements);
+  const int64_t block = std::max<int64_t>(1, BlockOf(args.layout));  // the last of them is filled up
+  return Multiply(words, "batch * spatial", rows, "channels in whole blocks", CeilDiv(args.channels, block) * block, elements);
 }
 
 // The inputs of batch, group and instance norm but for a given mean and variance, and y; further outputs follow.

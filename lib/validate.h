@@ -11,6 +11,8 @@
 
 namespace simdnorm {
 
+struct PlainRows;  // kernels.h
+
 // How a call runs, out of its simdnorm_options.
 struct CallOptions {
   Executor executor;

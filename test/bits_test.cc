@@ -52,8 +52,8 @@ std::vector<Problem> ProblemsOf(const std::vector<Data>& kinds, const std::vecto
   return problems;
 }
 
-// Each way through the library at least once: lengths below and above a vector, a strip, a block, a chunk and a group of
-// chunks, few and many items, f32 and the fallback to double.
+// Each way through the library at least once: lengths below and above a vector, a strip, a block, a chunk and a section
+// of chunks, few and many items, f32 and the fallback to double.
 std::vector<Problem> Problems() {
   return ProblemsOf({Data::kNormal, Data::kMeanMillion, Data::kHuge, Data::kNonFinite, Data::kConstant},
                     {{3, 1}, {5, 16}, {21, 100}, {17, 768}, {3, 4099}, {1, 70000}},

@@ -106,9 +106,9 @@ std::vector<LargeCase> LargeCases() {
   };
   if (SmallEffort()) cases.resize(5);
   cases.push_back({"chunks of several planes, NCHW", channels(kTraining, SIMDNORM_NCHW, 1503, 2, 49)});
-  // More than caches hold; and in three passes, as moments of so many chunks are not kept together.
+  // More than caches hold; and in three passes, as moments of so many sections are not kept together.
   for (const Data data : {Data::kNormal, Data::kNonFinite, Data::kOutlierEnds}) {
-    cases.push_back({"row chunks, NHWC", channels(kTraining, SIMDNORM_NHWC, num_rows, 72, 153)});
+    cases.push_back({"sections of rows, NHWC", channels(kTraining, SIMDNORM_NHWC, num_rows, 72, 153)});
     cases.back().problem.data = data;
   }
   const auto fused = [](Problem p, simdnorm_dtype y_dtype) {

@@ -55,7 +55,7 @@ TEST_CASE("one to 70 channels in one group, and each in its own") {
 }
 
 // A group of NCHW is a run, in chunks of 4096 elements; down the rows of NHWC chunks are of 256, and channels come in tiles of
-// 256. From 64 chunks on, chunks are merged by groups of them.
+// 512. Where there are more than 64, chunks are merged section by section.
 TEST_CASE("groups that end near a border of chunks or tiles") {
   constexpr ChannelShape kShapes[] = {
       {1, 2, 4095, 2},  {2, 1, 4096, 1},  {1, 2, 4097, 2},   {1, 2, 2048, 1},  {2, 4, 2049, 2}, {1, 3, 1365, 1},

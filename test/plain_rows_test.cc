@@ -308,7 +308,7 @@ TEST_CASE("sequences: the same bits past the caches or not, at any address") {
       args.scale = scale.data();
       args.shift = shift.data();
       simdnorm::SequenceNorm norm = simdnorm::PlanesOf(simdnorm::Executor(), args, of_each_sample ? 3 : 1, of_each_sample);
-      const int64_t sequences = of_each_sample ? args.batch * norm.groups : args.channels, size = 60 * spatial;
+      const int64_t sequences = of_each_sample ? args.batch * norm.sequences_per_sample : args.channels, size = 60 * spatial;
       check(norm, sequences, size);
       if (of_each_sample) continue;
       norm.mean = mean.data();
@@ -326,20 +326,21 @@ TEST_CASE("channels: the same bits past the caches or not, at any address") {
   for (std::vector<float>* v : {&x, &scale, &shift, &mean, &variance}) {
     for (float& value : *v) value = 0.001f + static_cast<float>(random() % 2001) / 1000.0f;
   }
-  const auto check = [&](int64_t block, int64_t channels) {
+  const auto check = [&](simdnorm_layout layout, int64_t channels) {
     simdnorm_batch_norm_inference_args args = {};
     args.x = x.data();
     args.epsilon = 1e-5f;
-    args.batch = 3, args.channels = channels, args.spatial = 49;
+    args.batch = 3, args.channels = channels, args.spatial = 49, args.layout = layout;
     args.scale = scale.data(), args.shift = shift.data();
-    simdnorm::ChannelNorm norm = simdnorm::RowsOf(simdnorm::Executor(), args, block, false);
+    simdnorm::ChannelNorm norm = simdnorm::RowsOf(simdnorm::Executor(), args, false);
     norm.mean = mean.data(), norm.variance = variance.data();
-    const int64_t width = block == 0 ? channels : block, size = 3 * (channels + width - 1) / width * width * 49;
+    const int64_t block = std::max<int64_t>(1, simdnorm::BlockOf(layout));
+    const int64_t size = 3 * simdnorm::CeilDiv(channels, block) * block * 49;
     ForEachTarget([&](const char* target) {
       std::vector<float> results[2];
       for (const int64_t offset : {0, 1, 4, 8, 15}) {
         for (const bool streams : {false, true}) {
-          INFO(std::string(target), ": blocks of ", block, ", ", channels, " channels, ", offset, " behind a line, ", streams);
+          INFO(std::string(target), ": layout ", layout, ", ", channels, " channels, ", offset, " behind a line, ", streams);
           std::vector<float> y(static_cast<size_t>(size) + 64, 0.5f);
           const int64_t line = static_cast<int64_t>((64 - reinterpret_cast<uintptr_t>(y.data()) % 64) % 64 / 4);
           norm.y.data = y.data() + line + offset;
@@ -354,9 +355,9 @@ TEST_CASE("channels: the same bits past the caches or not, at any address") {
       }
     });
   };
-  for (const int64_t channels : {1, 2, 3, 4, 8, 16, 20, 32}) check(0, channels);
-  for (const int64_t block : {8, 16}) {
-    for (const int64_t channels : {8, 16, 30}) check(block, channels);
+  for (const int64_t channels : {1, 2, 3, 4, 8, 16, 20, 32}) check(SIMDNORM_NHWC, channels);
+  for (const simdnorm_layout layout : {SIMDNORM_NCHW8C, SIMDNORM_NCHW16C}) {
+    for (const int64_t channels : {8, 16, 30}) check(layout, channels);
   }
 }
 

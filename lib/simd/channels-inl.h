@@ -22,11 +22,12 @@ namespace HWY_NAMESPACE {
 
 static_assert(kStrip == kItems, "a strip's lanes are 16 channels");
 
-// A tile: channels [first, first + count) of problem `outer`, in at most kTileStrips strips of 16 of which the last may be
-// ragged.
+// A tile: channels [first, first + count) of problem `outer`, in strips of 16 of which the last may be ragged. At most kTile
+// where statistics are gathered, kWriteTile where rows are written with them, kGivenTile where they are given. (A group may be
+// larger, and is tile after tile.)
 struct Tile {
   int64_t outer, first, count;
-  int64_t Strips() const { return (count + kItems - 1) / kItems; }
+  int64_t Strips() const { return CeilDiv(count, kItems); }
   int64_t Valid(int64_t strip) const { return HWY_MIN(kItems, count - strip * kItems); }
   Tile Strip(int64_t strip) const { return {outer, first + strip * kItems, Valid(strip)}; }
 };
@@ -110,12 +111,12 @@ HWY_NOINLINE inline float* StageRows(const InputTensor& tensor, int64_t offset, 
 
 // Whether elements of a tile are loaded and stored where they lie: f32, and 16 bits but where parts of vectors cost more than
 // to stage them. (In double, which is rare, only f32.)
-HWY_INLINE bool InPlace(const Tile& tile, simdnorm_dtype dtype) {
+HWY_INLINE bool MovesUnstaged(const Tile& tile, simdnorm_dtype dtype) {
   return dtype == SIMDNORM_F32 || (IsFloat(dtype) && (kMaskedMovesOf16AreSafe || tile.count % (kItems / 2) == 0));
 }
 template <class T>
 HWY_INLINE bool LoadsFrom(const Tile& tile, simdnorm_dtype dtype) {
-  return sizeof(T) == sizeof(float) ? InPlace(tile, dtype) : dtype == SIMDNORM_F32;
+  return sizeof(T) == sizeof(float) ? MovesUnstaged(tile, dtype) : dtype == SIMDNORM_F32;
 }
 
 // Rows that a stage has room for, of a tile of `count` channels: whole blocks.
@@ -171,47 +172,41 @@ HWY_NOINLINE void FindPivots(const ChannelNorm& norm, const Tile& tile, int64_t 
   }
 }
 
-// Asks for a line of memory, to be in L1 or else in L2.
-HWY_INLINE void PrefetchLine(const void* line, bool into_l1) {
-  if (into_l1) {
-    hwy::Prefetch(line);
-  } else {
-    __builtin_prefetch(line, /*to write*/ 0, /*locality*/ 2);  // Highway has no such
-  }
-}
+// Asks for a line of memory to be in L2. (Highway's Prefetch is into L1.)
+HWY_INLINE void PrefetchLine(const void* line) { __builtin_prefetch(line, /*to write*/ 0, /*locality*/ 2); }
 
 // Asks for rows that lie `stride` bytes apart before they are read, some lines at a time, in their order: many at once would be
 // more than a processor waits for. Not inline, as there are many kinds of loops that read them.
 class RowsAhead {
  public:
-  RowsAhead(int64_t stride, int64_t row_bytes, bool into_l1) : stride_(stride), row_bytes_(row_bytes), into_l1_(into_l1) {}
+  RowsAhead(int64_t stride, int64_t row_bytes) : stride_(stride), row_bytes_(row_bytes) {}
 
   // From now on for `rows` rows from `row` on, in `parts` parts.
   HWY_NOINLINE void Begin(const void* row, int64_t rows, int64_t parts) {
-    const int64_t lines_of_row = (row_bytes_ + kLineBytes - 1) / kLineBytes;
-    row_ = static_cast<const unsigned char*>(row), at_ = 0, rows_ = rows;
-    lines_of_part_ = (rows * lines_of_row + parts - 1) / parts;
+    row_ = static_cast<const unsigned char*>(row), at_ = 0, rows_ = rows, bytes_ = row_bytes_;
+    if (stride_ == row_bytes_) bytes_ *= rows_, rows_ = HWY_MIN(rows_, 1);  // one long row
+    lines_of_part_ = CeilDiv(rows_ * CeilDiv(bytes_, kLineBytes), parts);
   }
 
   // The next part.
   HWY_NOINLINE void Ask() {
-    for (int64_t i = 0; i < lines_of_part_ && rows_ != 0; ++i) {
-      PrefetchLine(row_ + at_, into_l1_);
-      at_ += kLineBytes;
-      if (at_ >= row_bytes_) at_ = 0, row_ += stride_, --rows_;
+    for (int64_t left = lines_of_part_ * kLineBytes; left > 0 && rows_ != 0;) {
+      const int64_t begin = at_, end = HWY_MIN(at_ + left, bytes_);
+      for (; at_ < end; at_ += kLineBytes) PrefetchLine(row_ + at_);
+      left -= at_ - begin;
+      if (at_ >= bytes_) at_ = 0, row_ += stride_, --rows_;
     }
   }
 
  private:
   int64_t stride_, row_bytes_;
-  bool into_l1_;
   const unsigned char* row_ = nullptr;
-  int64_t at_ = 0, rows_ = 0, lines_of_part_ = 0;
+  int64_t at_ = 0, bytes_ = 0, rows_ = 0, lines_of_part_ = 0;  // at_ and bytes_: in a row, or all of them
 };
 
 // Asks for a row at once. Not inline, for the same reason.
 HWY_NOINLINE inline void PrefetchRow(const void* row, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLineBytes) PrefetchLine(static_cast<const unsigned char*>(row) + i, false);
+  for (int64_t i = 0; i < bytes; i += kLineBytes) PrefetchLine(static_cast<const unsigned char*>(row) + i);
   // A compiler that sees nothing but prefetches takes calls for such as do nothing, and leaves them out.
   __asm__ volatile("");
 }
@@ -245,49 +240,60 @@ HWY_NOINLINE void AddRows(const TX* x, int64_t stride, const Tile& tile, int64_t
   add(std::false_type(), d);
 }
 
-// Moments of the tile's channels over groups [begin, end) of the chunks of `count` rows: those of group g and strip s are
-// merged into to[(g - begin) * next_group + s]. Not inline: a large frame.
-template <class T, bool kCentred>
-HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
-                                 int64_t begin, int64_t end, MomentsOf<kItems>* to, int64_t next_group) {
-  // Few rows at a time, for all strips, so that memory is read in its order; but a page of it. Or as many as fit the stage.
+// How a tile's rows are read for their moments: so many at a time; and whether those that follow are asked for beforehand.
+struct RowReading {
+  int64_t block;
+  bool asks_ahead;
+};
+
+template <class T>
+HWY_INLINE RowReading HowToRead(const ChannelNorm& norm, const Tile& tile) {
+  // Few rows at a time, for all strips, so that memory is read in its order; but a page of it, and two blocks at least. Or as
+  // many as fit the stage.
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
-  // asked for beforehand, whole narrow rows to be in L1, others in L2. Measured (AVX2, one thread and two), whole rows: of 256
-  // and 512 bytes 0.53 to 0.64 of the time, of 1024 bytes 0.67 to 0.73, of 1280 and 1536 bytes 0.63 to 0.82, of 2048 bytes 0.72
-  // to 0.92 (these two, batch norm on two threads, 0.97 to 1); parts of rows of 1024 bytes 0.84 to 0.95, larger ones 0.86 to
-  // 1.19; rows of 64 bytes 1.2. Where the caches just do not hold x and y any more it costs up to 0.18, and would cost wide
-  // rows 0.2.
+  // asked for beforehand, and two pages at least are taken at a time. Measured (AVX2), one thread, whole rows: of 256 and 512
+  // bytes 0.5 to 0.8 of the time, of 1024 to 1536 bytes 0.66 to 0.88, of 2048 bytes 0.77 to 0.94; on two threads, which take
+  // parts of the last, 0.6 to 1.07, and 0.75 to 1.02. Parts of 1024 bytes of one thread 0.96 to 1.05, larger ones would take
+  // 0.88 to 1.08, rows of 64 bytes 1.2. Where the caches just do not hold x and y any more, it costs up to 0.15.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
   const bool whole_rows = norm.x.stride == tile.count, narrow = row_bytes <= 1024;
-  const bool pays = narrow ? norm.overflows : norm.overflows_by_far && whole_rows;
-  const bool asks_ahead = pays && !staged && regular && row_bytes > 2 * kLineBytes, into_l1 = narrow && whole_rows;
+  const bool pays = norm.overflows && (narrow || whole_rows);
+  const bool asks_ahead = pays && !staged && regular && row_bytes > 2 * kLineBytes;
   // Rows a page apart lie in the same places of L1, which has eight or twelve of them: no more where a line is read in parts.
   // Measured (AVX2): rows of 4096 and 8192 bytes take 0.8 to 0.94 of the time then.
   const bool collide = hn::Lanes(StripTag<T>()) < kStrip && Bytes(norm.x.dtype, norm.x.stride) % kPage == 0;
-  const int64_t least = (asks_ahead && into_l1) || collide ? kBlockRows : 2 * kBlockRows;
-  const int64_t of_page = HWY_MAX(least, kPage / row_bytes / kBlockRows * kBlockRows);
-  const int64_t block = HWY_MIN(kChunkRows, staged ? RowsOfStage(tile.count) : of_page);
-  RowsAhead rows_ahead(Bytes(norm.x.dtype, norm.x.stride), row_bytes, into_l1);
-  RowsAhead* const ahead = asks_ahead ? &rows_ahead : nullptr;
-  const Grouping grouping = norm.Chunks(count);
+  const int64_t fit = (asks_ahead ? 2 * kPage : kPage) / row_bytes / kBlockRows * kBlockRows;
+  const int64_t block = staged ? RowsOfStage(tile.count) : collide ? kBlockRows : HWY_MAX(2 * kBlockRows, fit);
+  return {HWY_MIN(kChunkRows, block), asks_ahead};
+}
+
+// Moments of the tile's channels over sections [begin, end) of `count` rows: those of section i and strip s are merged into
+// to[(i - begin) * next_section + s], all sections into one if that is 0. Not inline: a large frame.
+template <class T, bool kCentred>
+HWY_NOINLINE void ChannelMoments(const ChannelNorm& norm, const Tile& tile, int64_t count, const TilePivots<T>& pivots,
+                                 int64_t begin, int64_t end, MomentsOf<kItems>* to, int64_t next_section) {
+  const RowReading reading = HowToRead<T>(norm, tile);
+  RowsAhead rows_ahead(Bytes(norm.x.dtype, norm.x.stride), Bytes(norm.x.dtype, tile.count));
+  RowsAhead* const ahead = reading.asks_ahead ? &rows_ahead : nullptr;
+  const Sections sections = norm.ChunkSections(count);
   alignas(64) float stage[kTileStage];
   LaneMoments<T> lanes[kTileStrips];
-  RowCursor cursor(norm, tile, begin * grouping.group_size * kChunkRows);
-  for (int64_t group = begin; group < end; ++group) {
+  RowCursor cursor(norm, tile, begin * sections.size * kChunkRows);
+  for (int64_t section = begin; section < end; ++section) {
     MomentsOf<kItems> moments[kTileStrips];
-    MomentsOf<kItems>* const of_this = to + (group - begin) * next_group;
-    MomentsOf<kItems>* const into = grouping.group_size == 1 ? of_this : moments;  // most chunks are a group by themselves
-    const int64_t last_chunk = HWY_MIN((group + 1) * grouping.group_size, grouping.chunks);
-    for (int64_t chunk = group * grouping.group_size; chunk < last_chunk; ++chunk) {
+    MomentsOf<kItems>* const of_this = to + (section - begin) * next_section;
+    MomentsOf<kItems>* const into = sections.size == 1 ? of_this : moments;  // most chunks are a section by themselves
+    const int64_t last_chunk = HWY_MIN((section + 1) * sections.size, sections.chunks);
+    for (int64_t chunk = section * sections.size; chunk < last_chunk; ++chunk) {
       const int64_t rows = HWY_MIN(kChunkRows, count - chunk * kChunkRows);
       for (int64_t row = 0, n; row < rows; row += n) {
-        n = HWY_MIN(block, rows - row);
+        n = HWY_MIN(reading.block, rows - row);
         const RowValues x = SourceRows<T>(norm, tile, cursor, n, stage);
         if (ahead) {
           const int64_t left = count - chunk * kChunkRows - row - n;
-          ahead->Begin(x.first.From(n * x.stride).data, HWY_MIN(n, left), tile.count / kItems);
+          ahead->Begin(x.first.From(n * x.stride).data, HWY_MIN(reading.block, left), tile.count / kItems);
         }
         if constexpr (sizeof(T) == sizeof(double)) {
           AddRows<kCentred>(static_cast<const float*>(x.first.data), x.stride, tile, row, n, pivots, lanes, ahead);
@@ -313,7 +319,7 @@ template <class T, bool kCentred>
 HWY_INLINE void MomentsOfTile(const ChannelNorm& norm, const Tile& tile, int64_t count, MomentsOf<kItems>* totals,
                               TilePivots<T>& pivots) {
   FindPivots<T, kCentred>(norm, tile, count, pivots);
-  ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.Chunks(count).groups, totals, 0);
+  ChannelMoments<T, kCentred>(norm, tile, count, pivots, 0, norm.ChunkSections(count).count, totals, 0);
 }
 
 // The normalizers of the tile's channels, each by its own statistics, gathered in T. Not inline, for its frame.
@@ -361,18 +367,12 @@ HWY_NOINLINE void NormalizersOfChannels(const ChannelNorm& norm, const Tile& til
   }
 }
 
-// How many of a group's channels a tile has, which begins with a group, or is of one that is larger than a tile.
-HWY_INLINE int64_t ChannelsOfGroup(const ChannelNorm& norm, const Tile& tile) {
-  return HWY_MIN(norm.channels_per_group, tile.count);
-}
-
 // The normalizers of the groups of channels [first, end) of a problem, at most kTile channels or one group, from moments
 // gathered in T: those of each group's channels, merged in double in their order. It is to be trusted if those of all its
 // channels are, and f32 holds its own.
 template <class T>
 HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t first, int64_t end, int64_t count,
                                Normalizers* normalizers) {
-  constexpr int64_t kMaxGroupsOfTile = kTile / 2;  // groups have 2 channels at least
   MomentsOf<kMaxGroupsOfTile> groups;
   bool trusted[kMaxGroupsOfTile];
   const int64_t num_groups = (end - first) / norm.channels_per_group;
@@ -387,14 +387,16 @@ HWY_NOINLINE void GatherGroups(const ChannelNorm& norm, int64_t outer, int64_t f
       if (sizeof(T) == sizeof(float)) {
         any_in_double |= FindInDouble(totals[s], tile.Valid(s), norm.epsilon, in_double + s * kItems);
       }
+      // Lanes of a ragged strip that are no channels come along, and are not used.
       const double* HWY_RESTRICT of_strip = totals[s].mean;
       for (int64_t i = 0; i < kItems; ++i) {
         mean[s * kItems + i] = static_cast<double>(pivots.of[s * kItems + i]) + of_strip[i];  // from here on without pivot
       }
       memcpy(m2 + s * kItems, totals[s].m2, sizeof(totals[s].m2));
     }
-    // All groups' first channels, then all groups' second, ...: those of one group wait for each other.
-    const int64_t of_group = ChannelsOfGroup(norm, tile);
+    // All groups' first channels, then all groups' second, ...: those of one group wait for each other. (A group that is larger
+    // than a tile is there by itself.)
+    const int64_t of_group = HWY_MIN(norm.channels_per_group, tile.count);
     for (int64_t k = 0; k < of_group; ++k) {
       const auto channel = [&](int64_t g) { return g * of_group + k; };
       MergeMoments(
@@ -424,7 +426,7 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
     next = g + 1;
     if (HWY_LIKELY(!asks(g))) continue;
     while (next < num_groups && asks(next)) ++next;
-    Normalizers mended[kTileStrips / 2];
+    Normalizers mended[kMaxGroupsOfTile / kItems];
     GatherGroups<double>(norm, outer, first + g * size, first + next * size, count, mended);
     CopyNormalizers(mended, next - g, normalizers, g);
   }
@@ -433,6 +435,7 @@ HWY_INLINE void NormalizersOfGroups(const ChannelNorm& norm, int64_t outer, int6
 // ---- Writes.
 
 constexpr int64_t kStagedRows = 4;  // of a whole tile, that are staged at a time
+static_assert(kStagedRows * kTile >= HWY_MAX(kWriteTile, kGivenTile), "a row of any tile fits the stage");
 constexpr int64_t kScaledRows = 8;  // with parameters of their own, at a time
 
 // What becomes of a tile's channels, value by value: ((x - mean) - low) * factor + shift; or, where parameters are by row,
@@ -459,9 +462,9 @@ struct FactorsOfTile : TileFactors {
   alignas(64) float of[5][kChannels + kLineBytes / sizeof(float)];
 };
 
-HWY_INLINE void LoadScaleAndShift(const ChannelNorm& norm, int64_t element, int64_t n, float* scale, float* shift) {
-  LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, 1, scale);
-  LoadParameters(norm.shift, norm.scale_dtype, 0, element, n, 0, shift);
+// The number, among all channels, of the tile's first one.
+HWY_INLINE int64_t FirstChannel(const ChannelNorm& norm, const Tile& tile) {
+  return tile.outer * norm.first_channel_stride + tile.first;
 }
 
 // The means, as two floats, and rstd of channels [first, first + n) of the tile: given, or of their items. There is room for
@@ -470,7 +473,7 @@ HWY_INLINE void LoadCentres(const ChannelNorm& norm, const Tile& tile, const Nor
                             float* HWY_RESTRICT mean, float* HWY_RESTRICT low, double* HWY_RESTRICT rstd) {
   const int64_t of_group = norm.channels_per_group;
   if (!items) {
-    const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + first;
+    const int64_t channel = FirstChannel(norm, tile) + first;
     const float *given_mean = norm.mean + channel, *variance = norm.variance + channel;
     for (int64_t i = 0; i < n; ++i) mean[i] = given_mean[i], low[i] = 0, rstd[i] = GivenRstd(variance[i], norm.epsilon);
   } else if (of_group == 1) {
@@ -503,7 +506,7 @@ HWY_NOINLINE inline const Normalizers& NormalizersOfStrip(const ChannelNorm& nor
   const int64_t of_group = norm.channels_per_group, first = s * kItems, valid = tile.Valid(s);
   if (items && of_group == 1) return items[s];
   if (!items) {
-    const int64_t channel = tile.outer * norm.first_channel_stride + tile.first + first;
+    const int64_t channel = FirstChannel(norm, tile) + first;
     for (int64_t i = 0; i < valid; ++i) {
       strip.mean[i] = static_cast<double>(norm.mean[channel + i]), strip.in_double[i] = false;
       strip.rstd_double[i] = GivenRstd(norm.variance[channel + i], norm.epsilon);
@@ -519,48 +522,55 @@ HWY_NOINLINE inline const Normalizers& NormalizersOfStrip(const ChannelNorm& nor
   return strip;
 }
 
-// `items` are the normalizers of the tile's channels, or of the groups that they are of, from its first one's on; null where
-// statistics are given.
+// By channel. `items` are the normalizers of the tile's channels, or of the groups that they are of, from its first one's on;
+// null where statistics are given.
+HWY_INLINE void LoadFactorsByChannel(const ChannelNorm& norm, const Tile& tile, const Normalizers* items,
+                                     TileFactors& factors) {
+  LoadScaleAndShift(norm, FirstChannel(norm, tile), tile.count, factors.scale, factors.shift);
+  const bool any_in_double = items && AnyInDouble(items, CeilDiv(tile.count, norm.channels_per_group));
+  // Many channels at a time: a strip at a time takes 1.5 times as long.
+  constexpr int64_t kAtOnce = kTile;
+  alignas(64) double rstd[kAtOnce];
+  for (int64_t first = 0; first < tile.count; first += kAtOnce) {
+    const int64_t n = HWY_MIN(kAtOnce, tile.count - first);
+    float *mean = factors.mean + first, *low = factors.low + first;
+    const float* scale = factors.scale + first;
+    LoadCentres(norm, tile, items, first, n, mean, low, rstd);
+    const FactorKinds kinds = MakeFactors(n, mean, low, rstd, scale, factors.shift + first, factors.factor + first);
+    factors.any_low |= kinds.any_low;
+    factors.all_plain &= kinds.all_plain;
+    factors.any_mixed |= kinds.any_split || any_in_double;
+    for (int64_t i = 0; i < n; i += kItems) {
+      bool& mixed = factors.mixed[(first + i) / kItems] = false;
+      if (HWY_LIKELY(!kinds.any_split && !any_in_double)) continue;
+      for (int64_t j = i; j < HWY_MIN(i + kItems, n); ++j) {
+        const int64_t item = (first + j) / norm.channels_per_group;
+        mixed |= IsSplit(rstd[j], scale[j]) || (any_in_double && items[item / kItems].in_double[item % kItems]);
+      }
+    }
+  }
+}
+
+// Where scale and shift are by row; there are no groups then.
+HWY_INLINE void LoadFactorsByRow(const Tile& tile, const Normalizers* normalizers, TileFactors& factors) {
+  for (int64_t s = 0; s < tile.Strips(); ++s) {
+    const int64_t first = s * kItems;
+    const Normalizers& strip = normalizers[s];
+    memcpy(factors.mean + first, strip.mean_high, sizeof(strip.mean_high));
+    memcpy(factors.factor + first, strip.rstd, sizeof(strip.rstd));
+    memcpy(factors.low + first, strip.offset, sizeof(strip.offset));
+    factors.mixed[s] = strip.AnyInDouble(tile.Valid(s));
+    factors.any_mixed |= factors.mixed[s];
+  }
+}
+
 HWY_INLINE void LoadFactors(const ChannelNorm& norm, const Tile& tile, const Normalizers* items, TileFactors& factors) {
   factors.any_mixed = factors.any_low = false;
   factors.all_plain = !norm.parameters_by_row;
-  if (norm.parameters_by_row) {  // and no groups
-    for (int64_t s = 0; s < tile.Strips(); ++s) {
-      const int64_t first = s * kItems;
-      memcpy(factors.mean + first, items[s].mean_high, sizeof(items[s].mean_high));
-      memcpy(factors.factor + first, items[s].rstd, sizeof(items[s].rstd));
-      memcpy(factors.low + first, items[s].offset, sizeof(items[s].offset));
-      factors.mixed[s] = items[s].AnyInDouble(tile.Valid(s));
-      factors.any_mixed |= factors.mixed[s];
-    }
+  if (norm.parameters_by_row) {
+    LoadFactorsByRow(tile, items, factors);
   } else {
-    LoadScaleAndShift(norm, tile.outer * norm.first_channel_stride + tile.first, tile.count, factors.scale, factors.shift);
-    const int64_t num_items = (tile.count - 1) / norm.channels_per_group + 1;
-    bool any_in_double = false;
-    for (int64_t i = 0; items && i < num_items; i += kItems) {
-      any_in_double |= items[i / kItems].AnyInDouble(HWY_MIN(kItems, num_items - i));
-    }
-    // Many channels at a time: a strip at a time takes 1.5 times as long.
-    constexpr int64_t kAtOnce = kTile;
-    alignas(64) double rstd[kAtOnce];
-    for (int64_t first = 0; first < tile.count; first += kAtOnce) {
-      const int64_t n = HWY_MIN(kAtOnce, tile.count - first);
-      float *mean = factors.mean + first, *low = factors.low + first;
-      const float* scale = factors.scale + first;
-      LoadCentres(norm, tile, items, first, n, mean, low, rstd);
-      const FactorKinds kinds = MakeFactors(n, mean, low, rstd, scale, factors.shift + first, factors.factor + first);
-      factors.any_low |= kinds.any_low;
-      factors.all_plain &= kinds.all_plain;
-      factors.any_mixed |= kinds.any_split || any_in_double;
-      for (int64_t i = 0; i < n; i += kItems) {
-        bool& mixed = factors.mixed[(first + i) / kItems] = false;
-        if (HWY_LIKELY(!kinds.any_split && !any_in_double)) continue;
-        for (int64_t j = i; j < HWY_MIN(i + kItems, n); ++j) {
-          const int64_t item = (first + j) / norm.channels_per_group;
-          mixed |= IsSplit(rstd[j], scale[j]) || (any_in_double && items[item / kItems].in_double[item % kItems]);
-        }
-      }
-    }
+    LoadFactorsByChannel(norm, tile, items, factors);
   }
   for (int64_t c = tile.count; c < tile.Strips() * kItems; ++c) {
     factors.mean[c] = factors.low[c] = factors.factor[c] = factors.shift[c] = 0;
@@ -640,12 +650,12 @@ HWY_INLINE void WriteRowsInFloat(const float* x, int64_t x_stride, float* y, int
 // Rows of a strip that is mixed, which begins at x and y: both ways, and each channel takes its own.
 template <bool kCentred>
 HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, int64_t y_stride, int64_t rows, int64_t first,
-                                  int64_t valid, const Normalizers& norm, const TileFactors& factors, bool by_row) {
+                                  int64_t valid, const Normalizers& normalizers, const TileFactors& factors, bool by_row) {
   const StripTag<double> d;
   using V = hn::Vec<decltype(d)>;
   bool in_double[kItems], any_in_float = false;
   for (int64_t i = 0; i < valid; ++i) {
-    in_double[i] = norm.in_double[i] || (!by_row && IsSplit(norm.rstd_double[i], factors.scale[first + i]));
+    in_double[i] = normalizers.in_double[i] || (!by_row && IsSplit(normalizers.rstd_double[i], factors.scale[first + i]));
     any_in_float |= !in_double[i];
   }
   alignas(64) float in_float[kItems] = {};
@@ -661,8 +671,8 @@ HWY_NOINLINE void WriteMixedStrip(const float* x, int64_t x_stride, float* y, in
     for (size_t l = 0; l < static_cast<size_t>(valid); l += hn::Lanes(d)) {
       const size_t n = HWY_MIN(hn::Lanes(d), static_cast<size_t>(valid) - l);
       V v = LoadFirst(d, x + l, n);
-      if constexpr (kCentred) v = hn::Sub(v, hn::Load(d, norm.mean + l));
-      v = hn::MulAdd(v, hn::Load(d, norm.rstd_double + l), hn::Zero(d));
+      if constexpr (kCentred) v = hn::Sub(v, hn::Load(d, normalizers.mean + l));
+      v = hn::MulAdd(v, hn::Load(d, normalizers.rstd_double + l), hn::Zero(d));
       StoreFirst(hn::MulAdd(v, hn::Load(d, scale + l), hn::Load(d, shift + l)), d, wide + l, n);
     }
     for (int64_t i = 0; i < valid; ++i) y[i] = in_double[i] ? wide[i] : in_float[i];
@@ -726,7 +736,7 @@ HWY_NOINLINE void WriteStagedRows(const ChannelNorm& norm, const Tile& tile, int
         }
       }
     }
-    if (!at_y || norm.epilogue.activation != SIMDNORM_NO_ACTIVATION) FinishRows(norm, tile, sample, row, n, y, y_stride);
+    if (!at_y || !norm.Bare()) FinishRows(norm, tile, sample, row, n, y, y_stride);
   }
 }
 
@@ -793,9 +803,9 @@ template <bool kCentred>
 HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t begin, int64_t end, const Normalizers* items,
                             TileFactors& factors) {
   LoadFactors(norm, tile, items, factors);
-  const bool plain = !norm.parameters_by_row && !norm.residual && norm.epilogue.activation == SIMDNORM_NO_ACTIVATION &&
-                     !factors.any_mixed && WritesFrom<float>(norm.x.dtype, norm.y.dtype) && InPlace(tile, norm.x.dtype) &&
-                     InPlace(tile, norm.y.dtype);
+  const bool plain = !norm.parameters_by_row && norm.Bare() && !factors.any_mixed &&
+                     WritesFrom<float>(norm.x.dtype, norm.y.dtype) && MovesUnstaged(tile, norm.x.dtype) &&
+                     MovesUnstaged(tile, norm.y.dtype);
   // Statistics of their own are finite only if all values are numbers that their arithmetic in f32 does not make Inf of.
   const bool numbers = norm.mean == nullptr && factors.all_plain;
   const bool recur = plain && FactorsRecur(norm, tile);
@@ -803,7 +813,7 @@ HWY_NOINLINE void WriteRows(const ChannelNorm& norm, const Tile& tile, int64_t b
   const int64_t side_by_side = recur ? of_vector : plain ? RowsSideBySide(norm, tile) : 1;
   if (side_by_side != 1) RepeatFactors(tile.count, side_by_side, factors);
   // The channels that fill up a block are its last tile's.
-  const int64_t filling = tile.first + tile.count == norm.Channels(tile.outer) ? norm.width - (tile.first + tile.count) : 0;
+  const int64_t filling = tile.first + tile.count == norm.Channels(tile.outer) ? norm.channels - (tile.first + tile.count) : 0;
 
   int64_t sample = begin / norm.rows, row = begin % norm.rows, left = end - begin;
   for (int64_t n; left > 0; left -= n, row += n) {
@@ -909,7 +919,7 @@ HWY_NOINLINE inline void NormalizeGroups(const ChannelNorm& norm, int64_t outer,
   const int64_t step = HWY_MAX(1, kTile / norm.channels_per_group) * norm.channels_per_group;
   for (int64_t begin = first; begin < end; begin += step) {
     const int64_t last = HWY_MIN(end, begin + step);
-    Normalizers of_groups[kTileStrips / 2];
+    Normalizers of_groups[kMaxGroupsOfTile / kItems];
     GroupNormalizers(norm, outer, begin, last, of_groups);
     ForEachTile(outer, begin, last, [&](const Tile& tile) HWY_ATTR { WriteOwnRows(norm, tile, of_groups); });
   }
@@ -928,46 +938,48 @@ void NormalizeChannels(const void* args, int64_t begin, int64_t end) {
   }
 }
 
-// Gathers groups [begin, end) of the row chunks of a tile that begins at a strip of those that are shared.
+HWY_INLINE Tile TileOf(const SharedChannels& shared) { return {0, shared.first, shared.count}; }
+
+// Gathers sections [begin, end) of the rows of a tile that begins at a strip of those that are shared.
 template <class T, bool kCentred>
 HWY_INLINE void GatherShared(const SharedChannels& shared, const Tile& tile, int64_t first_strip, int64_t begin, int64_t end) {
   const ChannelNorm& norm = *shared.norm;
-  const int64_t strips = Tile{0, shared.first, shared.count}.Strips();
+  const int64_t strips = TileOf(shared).Strips();
   TilePivots<T> pivots;
   FindPivots<T, kCentred>(norm, tile, norm.Rows(), pivots);
-  MomentsOf<kItems>* const to = shared.moments + (begin - shared.first_group) * strips + first_strip;
-  for (int64_t group = 0; group < end - begin; ++group) {
-    for (int64_t s = 0; s < tile.Strips(); ++s) to[group * strips + s].count = 0;
+  MomentsOf<kItems>* const to = shared.moments + (begin - shared.first_section) * strips + first_strip;
+  for (int64_t section = 0; section < end - begin; ++section) {
+    for (int64_t s = 0; s < tile.Strips(); ++s) to[section * strips + s].count = 0;
   }
   ChannelMoments<T, kCentred>(norm, tile, norm.Rows(), pivots, begin, end, to, strips);
 }
 
-// Kernel of a SharedChannels: unit u is group first_group + u of the row chunks.
+// Kernel of a SharedChannels: unit u is section first_section + u of the rows.
 template <bool kCentred>
 void SharedChannelMoments(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  const Tile tile = {0, shared.first, shared.count};
-  begin += shared.first_group, end += shared.first_group;
+  const Tile tile = TileOf(shared);
+  begin += shared.first_section, end += shared.first_section;
   if (!shared.in_double) return GatherShared<float, kCentred>(shared, tile, 0, begin, end);
   for (int64_t s = 0; s < tile.Strips(); ++s) {
     if (shared.normalizers[s].AnyInDouble(tile.Valid(s))) GatherShared<double, kCentred>(shared, tile.Strip(s), s, begin, end);
   }
 }
 
-// Kernel of a SharedChannels, one unit: moments become totals and, after the last group, normalizers.
+// Kernel of a SharedChannels, one unit: moments become totals and, after the last section, normalizers.
 template <bool kCentred>
 void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const ChannelNorm& norm = *shared.norm;
-  const Tile tile = {0, shared.first, shared.count};
+  const Tile tile = TileOf(shared);
   const int64_t strips = tile.Strips();
-  const bool last = shared.first_group + shared.num_groups == norm.Chunks(norm.Rows()).groups;
+  const bool last = shared.first_section + shared.num_sections == norm.ChunkSections(norm.Rows()).count;
   TilePivots<float> pivots;
   if (last) FindPivots<float, kCentred>(norm, tile, norm.Rows(), pivots);
   for (int64_t s = 0; s < strips; ++s) {
     if (shared.in_double && !shared.normalizers[s].AnyInDouble(tile.Valid(s))) continue;
     MomentsOf<kItems>& total = shared.totals[s];
-    for (int64_t g = 0; g < shared.num_groups; ++g) MergeMoments(total, shared.moments[g * strips + s], tile.Valid(s));
+    for (int64_t i = 0; i < shared.num_sections; ++i) MergeMoments(total, shared.moments[i * strips + s], tile.Valid(s));
     if (!last) continue;
     if (!shared.in_double) {
       Finish(total, pivots.of + s * kItems, tile.Valid(s), norm.epsilon, shared.normalizers[s], 0);
@@ -984,7 +996,7 @@ void SharedChannelFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
 // Kernel of a SharedChannels, one unit: hands out the statistics.
 inline void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
-  const Tile tile = {0, shared.first, shared.count};
+  const Tile tile = TileOf(shared);
   SaveTile(*shared.norm, tile, tile.count, tile.first, shared.norm->Rows(), shared.normalizers);
 }
 
@@ -992,7 +1004,7 @@ inline void SharedChannelSave(const void* args, int64_t /*begin*/, int64_t /*end
 // inline: a large frame.
 HWY_NOINLINE inline void NormalizersOfSharedGroups(const SharedChannels& shared, int64_t first, int64_t end) {
   const ChannelNorm& norm = *shared.norm;
-  Normalizers of_groups[kTileStrips / 2];
+  Normalizers of_groups[kMaxGroupsOfTile / kItems];
   GroupNormalizers(norm, 0, first, end, of_groups);
   const int64_t of_group = norm.channels_per_group;
   CopyNormalizers(of_groups, (end - first) / of_group, shared.normalizers, (first - shared.first) / of_group);
@@ -1019,7 +1031,7 @@ template <bool kCentred>
 void SharedChannelWrite(const void* args, int64_t begin, int64_t end) {
   const SharedChannels& shared = *static_cast<const SharedChannels*>(args);
   const StreamFence fence(shared.norm->streams);
-  const Tile tile = {0, shared.first, shared.count};
+  const Tile tile = TileOf(shared);
   FactorsOfTile<kWriteTile> factors;
   WriteRows<kCentred>(*shared.norm, tile, begin, end, shared.normalizers, factors);
 }

@@ -44,10 +44,10 @@ class Cut {
   // As where all planes are of the length of the longest.
   int64_t PlanesPerChunk() const { return simdnorm::PlanesPerChunk(planes, longest); }
   int64_t Chunks() const {
-    if (runs_on || IsColumn()) return (count + ChunkLength() - 1) / ChunkLength();
-    if (PlanesPerChunk() != 1) return (planes + PlanesPerChunk() - 1) / PlanesPerChunk();
+    if (runs_on || IsColumn()) return CeilDiv(count, ChunkLength());
+    if (PlanesPerChunk() != 1) return CeilDiv(planes, PlanesPerChunk());
     int64_t chunks = 0;
-    for (int64_t plane = 0; plane < norm.planes; ++plane) chunks += (Length(plane) + kChunkElements - 1) / kChunkElements;
+    for (int64_t plane = 0; plane < norm.planes; ++plane) chunks += CeilDiv(Length(plane), kChunkElements);
     return chunks;
   }
 
@@ -139,7 +139,7 @@ HWY_INLINE void ForEachCutChunk(const Cut& cut, float* stage, const Visit& visit
       const int64_t n = HWY_MIN(kPiece, norm.length - at);
       const float* values = piece;
       if (in_place) {
-        values = static_cast<const float*>(norm.x.data) + norm.Offset(norm.x, cut.sequence, plane) + at;
+        values = static_cast<const float*>(norm.At(norm.x, cut.sequence, plane, at));
       } else {
         FillStage(norm, cut.sequence, plane, at, n, piece);
       }
@@ -161,7 +161,7 @@ HWY_INLINE void ForEachCutChunk(const Cut& cut, float* stage, const Visit& visit
   for (int64_t plane = 0; plane < norm.planes; ++plane) {
     const int64_t sample = norm.Sample(cut.sequence, plane), before = filled;
     if (norm.validity.mask) {
-      add_masked(plane, norm.validity.mask + sample * norm.validity.spatial);
+      add_masked(plane, norm.validity.MaskOf(sample));
     } else {
       add_run(plane, norm.validity.Count(sample));
     }
@@ -183,7 +183,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& no
   }
   alignas(64) float stage[kStageElements];
   T pivot = cut.PivotOf<T>();
-  GroupsOfChunks<1> groups((Grouping(cut.Chunks())));
+  SectionMerger<1> merger((Sections(cut.Chunks())));
   LaneMoments<T> run;
   Moments of_chunk = {}, total = {};
   ForEachCutChunk(cut, stage, [&](const float* values, int64_t n) HWY_ATTR {
@@ -194,7 +194,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& no
       RunMoments<true>(d, values, 0, n, 1, &pivot, /*own=*/false, run.mean, run.m2);
       MergeLanes<true>(n, run, 1, of_chunk);
     }
-    groups.Add(of_chunk, 1, [&](int64_t /*group*/, const Moments& group) HWY_ATTR { MergeMoments(total, group, 1); });
+    merger.Add(of_chunk, 1, [&](int64_t /*section*/, const Moments& section) HWY_ATTR { MergeMoments(total, section, 1); });
   });
   Finish(total, &pivot, 1, cut.norm.epsilon, normalizers, 0);
   return cut.count;

@@ -527,9 +527,10 @@ HWY_INLINE auto WithElementType(simdnorm_dtype dtype, const Visit& visit) {
   }
 }
 
-// A span's last vector ends where the span does, and so overlaps the one before it: much cheaper than a part of a vector.
+// A span's last vector ends where the span does, and so overlaps the one before it: much cheaper than a part of a vector. (In
+// place, from f32 to f32, it converts what has been converted, and changes nothing.)
 template <bool kCanonical, class From, class To>
-HWY_INLINE void ConvertSpan(const From* HWY_RESTRICT from, To* HWY_RESTRICT to, int64_t n) {
+HWY_INLINE void ConvertSpan(const From* from, To* to, int64_t n) {
   const StripTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), last = n - lanes;
   if (last < 0) {
@@ -550,7 +551,7 @@ HWY_NOINLINE inline void WidenSpan(const void* from, simdnorm_dtype dtype, float
 // NaN would take a comparison and a choice for each vector, and is so seldom that a sum over all of them is looked at instead.
 // If the sum is NaN, the span is narrowed again with care.
 template <class To>
-HWY_INLINE void NarrowSpanTo(const float* HWY_RESTRICT from, To* HWY_RESTRICT to, int64_t n, bool streams) {
+HWY_INLINE void NarrowSpanTo(const float* from, To* to, int64_t n, bool streams) {
   const StripTag<float> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   auto sum0 = hn::Zero(d), sum1 = hn::Zero(d);
@@ -572,8 +573,8 @@ HWY_INLINE void NarrowSpanTo(const float* HWY_RESTRICT from, To* HWY_RESTRICT to
   if (again < n) ConvertSpan<true>(from + again, to + again, n - again);
 }
 
-// to[i] = from[i] rounded to nearest even, NaN the quiet NaN 0x7FC00000, 0x7FC0 or 0x7E00. The spans do not overlap. With
-// `streams` past the caches, if `to` begins with a cache line.
+// to[i] = from[i] rounded to nearest even, NaN the quiet NaN 0x7FC00000, 0x7FC0 or 0x7E00. The spans do not overlap, or
+// those of f32 are the same. With `streams` past the caches, if `to` begins with a cache line.
 HWY_NOINLINE inline void NarrowSpan(const float* from, void* to, simdnorm_dtype dtype, int64_t n, bool streams = false) {
   WithElementType(dtype, [&](auto element) HWY_ATTR {
     auto* elements = static_cast<decltype(element)*>(to);
@@ -581,7 +582,7 @@ HWY_NOINLINE inline void NarrowSpan(const float* from, void* to, simdnorm_dtype 
   });
 }
 
-// sum[i] = a[i] + b[i]; sum may be a, and so the last vector, which overlaps the one before it, is added up first. With
+// sum[i] = a[i] + b[i]; sum may be a or b, and so the last vector, which overlaps the one before it, is added up first. With
 // `asks_ahead` asks for as many elements that follow.
 template <class A, class B>
 HWY_INLINE void AddElements(const A* a, const B* b, float* sum, int64_t n, bool asks_ahead) {
@@ -600,8 +601,9 @@ HWY_INLINE void AddElements(const A* a, const B* b, float* sum, int64_t n, bool 
   StoreElements<false>(last_sum, d, sum + last);
 }
 
-// The same of two dtypes; sum may be a of f32. With `from_afar`, a call's tensors do not fit the caches: where both are of 16
-// bits, what follows is asked for. (Measured, rows of bf16: 0.82 to 0.96 of the time. Rows of f32 would take up to 1.04 there.)
+// The same of two dtypes; sum may be a of f32, or b if both are. With `from_afar`, a call's tensors do not fit the caches:
+// where both are of 16 bits, what follows is asked for. (Measured, rows of bf16: 0.82 to 0.96 of the time. Rows of f32 would
+// take up to 1.04 there.)
 HWY_NOINLINE inline void AddSpan(const void* a, simdnorm_dtype a_dtype, const void* b, simdnorm_dtype b_dtype, float* sum,
                                  int64_t n, bool from_afar = false) {
   if (a_dtype != SIMDNORM_F32 && a_dtype != b_dtype) {

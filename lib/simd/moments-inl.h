@@ -11,7 +11,7 @@
 //               w = n_b / (n_a + n_b)    mean = mean_a + (mean_b - mean_a) w    m2 = m2_a + m2_b + (mean_b - mean_a)^2 n_a w
 //           and along a run, the 16 lanes at its end: l with l + 8, + 4, + 2, + 1. Planes of a batch that are short follow
 //           each other in one run (kernels.h).
-//   beyond  Chunks are merged in double in their order, in groups of neighbours (kernels.h).
+//   beyond  Chunks are merged in double in their order, in sections of neighbours (kernels.h).
 //
 // All work is on x - pivot, the pivot being the median of the first, middle and last element: exact wherever
 // pivot / 2 <= x <= 2 pivot. So a constant run has variance 0, and a mean far above the spread costs no digits. (The first
@@ -506,27 +506,27 @@ HWY_INLINE void MergeMoments(MomentsOf<kCount>& a, const MomentsOf<kCount>& b, i
       a, b.count, items, [&](int64_t i) { return b.mean[i]; }, [&](int64_t i) { return b.m2[i]; });
 }
 
-// Merges chunks of some items into groups of chunks (kernels.h), as they come: in their order, from chunk `first` on, with
-// which a group begins.
+// Merges chunks of some items into sections (kernels.h), as they come: in their order, from chunk `first` on, with which a
+// section begins.
 template <int64_t kCount>
-class GroupsOfChunks {
+class SectionMerger {
  public:
-  explicit GroupsOfChunks(const Grouping& grouping, int64_t first = 0) : grouping_(grouping), seen_(first) {}
+  explicit SectionMerger(const Sections& sections, int64_t first = 0) : sections_(sections), seen_(first) {}
 
-  // The next chunk. Calls emit(group, moments) if it is the last of a group.
+  // The next chunk. Calls emit(section, moments) if it is the last of a section.
   template <class Emit>
   HWY_INLINE void Add(const MomentsOf<kCount>& chunk, int64_t items, const Emit& emit) {
-    const bool by_itself = grouping_.group_size == 1;  // most are
-    if (!by_itself) MergeMoments(group_, chunk, items);
-    if (!grouping_.EndsGroup(++seen_)) return;
-    emit((seen_ - 1) / grouping_.group_size, by_itself ? chunk : group_);
-    group_.count = 0;
+    const bool by_itself = sections_.size == 1;  // most are
+    if (!by_itself) MergeMoments(section_, chunk, items);
+    if (!sections_.EndsAfter(++seen_)) return;
+    emit((seen_ - 1) / sections_.size, by_itself ? chunk : section_);
+    section_.count = 0;
   }
 
  private:
-  const Grouping grouping_;
+  const Sections sections_;
   int64_t seen_;
-  MomentsOf<kCount> group_;
+  MomentsOf<kCount> section_;
 };
 
 // f32 holds what comes of a variance up to the first, and of a variance + epsilon from the second on: deviations from the mean,
@@ -571,7 +571,7 @@ HWY_INLINE auto FloatHolds(D d, V mean, V variance, V with_epsilon) {
 // others are 0 here, and what is stored for them means nothing). -> which of them ask for double; see Finish.
 template <class D, class T, class V = hn::Vec<D>>
 HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const double* moments_m2, const T* pivots,
-                            size_t items, float epsilon, Normalizers& norm, int64_t first) {
+                            size_t items, float epsilon, Normalizers& normalizers, int64_t first) {
   const FloatTag<D> df;
   const V mean_of_d = LoadItems(d, moments_mean, items), m2 = LoadItems(d, moments_m2, items);
   V pivot;
@@ -587,12 +587,12 @@ HWY_INLINE auto FinishItems(D d, double count, const double* moments_mean, const
   const auto high = ToFloat(d, mean);
   const V excess = hn::Sub(hn::PromoteTo(d, high), mean);
   const V offset = hn::Mul(excess, hn::IfThenZeroElse(hn::Eq(excess, hn::Zero(d)), rstd));  // no 0 * Inf
-  hn::StoreU(mean, d, norm.mean + first);
-  hn::StoreU(variance, d, norm.variance + first);
-  hn::StoreU(rstd, d, norm.rstd_double + first);
-  hn::StoreU(high, df, norm.mean_high + first);
-  hn::StoreU(ToFloat(d, offset), df, norm.offset + first);
-  hn::StoreU(ToFloat(d, rstd), df, norm.rstd + first);
+  hn::StoreU(mean, d, normalizers.mean + first);
+  hn::StoreU(variance, d, normalizers.variance + first);
+  hn::StoreU(rstd, d, normalizers.rstd_double + first);
+  hn::StoreU(high, df, normalizers.mean_high + first);
+  hn::StoreU(ToFloat(d, offset), df, normalizers.offset + first);
+  hn::StoreU(ToFloat(d, rstd), df, normalizers.rstd + first);
   const auto exists = hn::FirstN(d, items);
   if constexpr (sizeof(T) == sizeof(double)) return hn::And(exists, hn::Eq(rstd, rstd));
   return hn::AndNot(FloatHolds(d, mean_of_d, variance, with_epsilon), exists);
@@ -624,9 +624,9 @@ HWY_INLINE bool SetFlags(D d, int64_t items, bool* flags, const Asks& asks) {
 // Finish by as many items at a time as d has lanes.
 template <class D, int64_t kCount, class T>
 HWY_INLINE bool FinishBy(D d, const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon,
-                         Normalizers& norm, int64_t first) {
-  return SetFlags(d, items, norm.in_double + first, [&](int64_t i, size_t n) HWY_ATTR {
-    return FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i, n, epsilon, norm, first + i);
+                         Normalizers& normalizers, int64_t first) {
+  return SetFlags(d, items, normalizers.in_double + first, [&](int64_t i, size_t n) HWY_ATTR {
+    return FinishItems(d, moments.count, moments.mean + i, moments.m2 + i, pivots + i, n, epsilon, normalizers, first + i);
   });
 }
 
@@ -641,12 +641,13 @@ HWY_INLINE bool FinishBy(D d, const MomentsOf<kCount>& moments, const T* pivots,
 // In double what is NaN needs no double: f32 can write it.
 // -> whether any is in double.
 template <int64_t kCount, class T>
-HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon, Normalizers& norm,
-                       int64_t first) {
+HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_t items, float epsilon,
+                       Normalizers& normalizers, int64_t first) {
   static_assert(kCount == 1 || kCount == kItems, "one by itself, or 16 from 0 on");
   // Whole vectors where there is room for them; divisions and square roots of fewer lanes take less time.
-  if (kCount == 1 || items == 1) return FinishBy(hn::CappedTag<double, 1>(), moments, pivots, items, epsilon, norm, first);
-  return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, norm, first);
+  if (kCount == 1 || items == 1)
+    return FinishBy(hn::CappedTag<double, 1>(), moments, pivots, items, epsilon, normalizers, first);
+  return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, normalizers, first);
 }
 
 // What Finish would set in_double to, in f32, of 16 items from 0 on. -> whether any
@@ -677,24 +678,24 @@ HWY_INLINE double GivenRstd(float variance, float epsilon) {
 // values are NaN, and change no running ones. Not inline, and a loop for each output: compilers make far too much of this
 // otherwise.
 HWY_NOINLINE inline void SaveStatistics(const StatisticsOutputs& out, int64_t first, int64_t items, int64_t count,
-                                        const Normalizers& norm) {
+                                        const Normalizers& normalizers) {
   const double momentum = out.momentum, n = static_cast<double>(count), unbiased = out.unbiased_running ? n / (n - 1) : 1.0;
   if (out.mean) {
-    for (int64_t i = 0; i < items; ++i) out.mean[first + i] = NarrowScalar(norm.mean[i]);
+    for (int64_t i = 0; i < items; ++i) out.mean[first + i] = NarrowScalar(normalizers.mean[i]);
   }
   if (out.rstd) {
-    for (int64_t i = 0; i < items; ++i) out.rstd[first + i] = NarrowScalar(norm.rstd_double[i]);
+    for (int64_t i = 0; i < items; ++i) out.rstd[first + i] = NarrowScalar(normalizers.rstd_double[i]);
   }
   if (out.running_mean && count > 0) {
     for (int64_t i = 0; i < items; ++i) {
       float& running = out.running_mean[first + i];
-      running = NarrowScalar((1 - momentum) * running + momentum * norm.mean[i]);
+      running = NarrowScalar((1 - momentum) * running + momentum * normalizers.mean[i]);
     }
   }
   if (out.running_variance && count > 0) {
     for (int64_t i = 0; i < items; ++i) {
       float& running = out.running_variance[first + i];
-      running = NarrowScalar((1 - momentum) * running + momentum * (norm.variance[i] * unbiased));
+      running = NarrowScalar((1 - momentum) * running + momentum * (normalizers.variance[i] * unbiased));
     }
   }
 }

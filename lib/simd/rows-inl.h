@@ -80,25 +80,25 @@ HWY_INLINE void SpanMoments(Span x, int64_t length, T pivot, float* stage, T* me
   }
 }
 
-// Moments of groups [begin, end) of a sequence's chunks: emit(group, moments), in their order. 16 chunks of a length at a time.
+// Moments of sections [begin, end) of a sequence: emit(section, moments), in their order. 16 chunks of a length at a time.
 template <class T, bool kCentred, class Emit>
-HWY_INLINE void GroupMoments(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, T pivot,
-                             const Emit& emit) {
-  const Grouping grouping = norm.Chunks();
+HWY_INLINE void SectionMoments(const SequenceNorm& norm, int64_t sequence, int64_t begin, int64_t end, T pivot,
+                               const Emit& emit) {
+  const Sections sections = norm.ChunkSections();
   alignas(64) float stage[kStageElements];
   LaneMoments<T, kItems> runs;
   MomentsOf<kItems> of_chunks;
-  const int64_t first = begin * grouping.group_size;
-  GroupsOfChunks<1> groups(grouping, first);
+  const int64_t first = begin * sections.size;
+  SectionMerger<1> merger(sections, first);
   int64_t pending = 0, pending_length = 0;
   const auto flush = [&]() HWY_ATTR {
     MergeLanes<kCentred>(pending_length, runs, pending, of_chunks);
     for (int64_t i = 0; i < pending; ++i) {
-      groups.Add(Moments{of_chunks.count, {of_chunks.mean[i]}, {of_chunks.m2[i]}}, 1, emit);
+      merger.Add(Moments{of_chunks.count, {of_chunks.mean[i]}, {of_chunks.m2[i]}}, 1, emit);
     }
     pending = 0;
   };
-  ForEachChunk(norm, first, HWY_MIN(end * grouping.group_size, grouping.chunks),
+  ForEachChunk(norm, first, HWY_MIN(end * sections.size, sections.chunks),
                [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
                  const int64_t n = planes * length;
                  if (pending == kItems || (pending != 0 && n != pending_length)) flush();
@@ -121,8 +121,8 @@ template <class T, bool kCentred>
 HWY_NOINLINE void NormalizerOfOne(const SequenceNorm& norm, int64_t sequence, Normalizers& normalizers, int64_t i) {
   Moments total = {};
   T pivot = PivotOf<T, kCentred>(norm, sequence);
-  GroupMoments<T, kCentred>(norm, sequence, 0, norm.Chunks().groups, pivot,
-                            [&](int64_t /*group*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
+  SectionMoments<T, kCentred>(norm, sequence, 0, norm.ChunkSections().count, pivot,
+                              [&](int64_t /*section*/, const Moments& moments) HWY_ATTR { MergeMoments(total, moments, 1); });
   Finish(total, &pivot, 1, norm.epsilon, normalizers, i);
 }
 
@@ -192,18 +192,18 @@ HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t len
 // to stay in the cache together. -> whether any is in double
 template <bool kCentred>
 HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& view, int64_t count, Normalizers& normalizers) {
-  const Grouping grouping = norm.Chunks();
-  if (HWY_LIKELY(norm.planes == 1 && grouping.chunks == 1)) {
+  const Sections sections = norm.ChunkSections();
+  if (HWY_LIKELY(norm.planes == 1 && sections.chunks == 1)) {
     return NormalizersOfRuns<kCentred>(view.base, view.stride, norm.length, count, norm.epsilon, normalizers);
   }
   float pivots[kItems];
   MomentsOf<kItems> of_chunk, total;
-  GroupsOfChunks<kItems> groups(grouping);
+  SectionMerger<kItems> merger(sections);
   for (int64_t i = 0; i < count; ++i) {
     pivots[i] = SequencePivot<float, kCentred>(
         norm, [&](int64_t plane, int64_t start) HWY_ATTR { return view.At(i, plane, start).First(); });
   }
-  ForEachChunk(norm, 0, grouping.chunks, [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
+  ForEachChunk(norm, 0, sections.chunks, [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
     LaneMoments<float, kItems> runs;
     if (kCentred && planes != 1) {  // batch norm's alone are several
       LanesOfShortPlanes(view, plane, planes, length, count, pivots, runs);
@@ -211,8 +211,8 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
       LanesOfRuns<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, runs);
     }
     MergeLanes<kCentred>(planes * length, runs, count, of_chunk);
-    groups.Add(of_chunk, count,
-               [&](int64_t /*group*/, const MomentsOf<kItems>& group) HWY_ATTR { MergeMoments(total, group, count); });
+    merger.Add(of_chunk, count,
+               [&](int64_t /*section*/, const MomentsOf<kItems>& section) HWY_ATTR { MergeMoments(total, section, count); });
   });
   return Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
@@ -236,8 +236,7 @@ HWY_INLINE bool GoesAtAStroke(const SequenceNorm& norm) {
 // Completes what normalizes `count` <= 16 channels from `channel` on, whose statistics are there.
 template <class T>
 HWY_INLINE void SetFactors(const SequenceNorm& norm, int64_t channel, int64_t count, ChannelFactors<T>& factors) {
-  LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, channel, count, 1, factors.scale);
-  LoadParameters(norm.shift, norm.scale_dtype, 0, channel, count, 0, factors.shift);
+  LoadScaleAndShift(norm, channel, count, factors.scale, factors.shift);
   if constexpr (sizeof(T) == sizeof(float)) {
     factors.kinds = MakeFactors(count, factors.mean, factors.low, factors.rstd, factors.scale, factors.shift, factors.factor);
   }
@@ -277,8 +276,8 @@ HWY_NOINLINE void WriteChannelsOfPlane(const SequenceNorm& norm, int64_t sequenc
 template <class T>
 HWY_INLINE void WritePlanes(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t x_stride, int64_t y_stride,
                             int64_t count, const ChannelFactors<T>& factors, int64_t first, int64_t next) {
-  const Span x = {norm.x.At(norm.Offset(norm.x, sequence, plane)), norm.x.dtype};
-  void* y = norm.y.At(norm.Offset(norm.y, sequence, plane));
+  const Span x = {norm.At(norm.x, sequence, plane), norm.x.dtype};
+  void* y = norm.At(norm.y, sequence, plane);
   WithElements<T>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
     WriteChannels(d, from, x_stride, to, y_stride, norm.length, count, factors, first, next, !norm.mean, norm.streams);
   });
@@ -351,12 +350,12 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
     write_elements(ParametersOf(norm, sequence, start, n, scale_buffer, shift_buffer));
   }
   if (norm.bare) return;
-  const void* residual = norm.AddsAfter() ? norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start) : nullptr;
+  const void* residual = norm.AddsAfter() ? norm.At(norm.residual, sequence, plane, start) : nullptr;
   float* results = static_cast<float*>(dst);
   ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, results, n);
   if (norm.gate) {
     // Scale has been used by now.
-    WidenSpan(norm.gate.At(norm.Offset(norm.gate, sequence, plane) + start), norm.gate.dtype, scale_buffer, n);
+    WidenSpan(norm.At(norm.gate, sequence, plane, start), norm.gate.dtype, scale_buffer, n);
     MultiplyBySiLU(scale_buffer, results, n);
   }
 }
@@ -364,11 +363,11 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
 // Stores n <= kPiece results from `start` on of a plane at y, but for positions that do not count. `values` may be overwritten.
 HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
                                     float* values, float quant_scale) {
-  void* y = norm.y.At(norm.Offset(norm.y, sequence, plane) + start);
+  void* y = norm.At(norm.y, sequence, plane, start);
   const Validity& validity = norm.validity;
   if (HWY_LIKELY(validity.All())) return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
   const int64_t sample = norm.Sample(sequence, plane);
-  const uint8_t* mask = validity.mask ? validity.mask + sample * validity.spatial + start : nullptr;
+  const uint8_t* mask = validity.mask ? validity.MaskOf(sample) + start : nullptr;
   const int64_t first = mask ? n : HWY_MAX(0, HWY_MIN(n, validity.lengths[sample] - start));  // which may count
   if (validity.padding == SIMDNORM_PADDING_ZERO) {
     if (mask) ZeroRest(mask, values, n);
@@ -391,8 +390,7 @@ HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, 
 // Stores n values from `start` on of a plane where its h goes.
 HWY_INLINE void StoreH(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, const float* values,
                        int64_t n) {
-  NarrowSpan(values, norm.h.At(norm.Offset(norm.h, sequence, plane) + start), norm.h.dtype, n,
-             norm.streams && norm.HIsWriteOnly());
+  NarrowSpan(values, norm.At(norm.h, sequence, plane, start), norm.h.dtype, n, norm.streams && norm.HIsWriteOnly());
 }
 
 // What does not go from x to y at a stroke: `length` elements from `start` on of a plane. `h` is where they are already, if
@@ -410,7 +408,7 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
     // Results are computed where they belong, if nothing that is read later is overwritten there, and nothing left out.
     const bool at_y =
         norm.y_is_write_only && (norm.y.dtype == SIMDNORM_F32 || (norm.bare && WritesFrom<T>(from, norm.y.dtype)));
-    void* dst = at_y ? norm.y.At(norm.Offset(norm.y, sequence, plane) + at) : results;
+    void* dst = at_y ? norm.At(norm.y, sequence, plane, at) : results;
     const simdnorm_dtype dst_dtype = at_y ? norm.y.dtype : SIMDNORM_F32;
     if (src.dtype != from || !WritesFrom<T>(from, dst_dtype)) {
       WidenSpan(src.data, src.dtype, source, n);
@@ -438,8 +436,8 @@ HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t pl
   if (HWY_UNLIKELY(!GoesAtAStroke<T>(norm) || !(norm.by_channel || parameters))) {
     return WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, h, quant_scale, nullptr);
   }
-  const Span x = {norm.x.At(norm.Offset(norm.x, sequence, plane) + start), norm.x.dtype};
-  void* y = norm.y.At(norm.Offset(norm.y, sequence, plane) + start);
+  const Span x = {norm.At(norm.x, sequence, plane, start), norm.x.dtype};
+  void* y = norm.At(norm.y, sequence, plane, start);
   if (norm.by_channel) {
     if constexpr (kCentred)
       WriteChannelsOfPlane(norm, sequence, plane, start, length, x, y, norm.y.dtype, centre, norm.streams);
@@ -510,13 +508,13 @@ class ParametersOfSequences {
     if (HWY_LIKELY(set == set_)) return &parameters_;
     if (in_place_) {
       parameters_ = Parameters{norm_.scale, norm_.shift, dtype_, false}.From(set * norm_.scale_stride);
-    } else if (norm_.length <= kMaxLength) {
+    } else if (norm_.length <= kMostWidened) {
       parameters_ = ParametersOf(norm_, sequence, 0, norm_.length, scale_, shift_);
     } else {
       return nullptr;
     }
     // Worth it for results of 16 bits, and once for all of many rows.
-    if (many_ && norm_.sequences_per_scale == 0 && norm_.length <= kMaxLength && ElementSize(norm_.y.dtype) == 2) {
+    if (many_ && norm_.sequences_per_scale == 0 && norm_.length <= kMostWidened && ElementSize(norm_.y.dtype) == 2) {
       parameters_.finite = AllFinite(parameters_, norm_.length);
     }
     set_ = set;
@@ -524,13 +522,13 @@ class ParametersOfSequences {
   }
 
  private:
-  static constexpr int64_t kMaxLength = 4096;
+  static constexpr int64_t kMostWidened = 4096;
   const SequenceNorm& norm_;
   bool many_, in_place_;
   simdnorm_dtype dtype_;
   int64_t set_ = -1;
   Parameters parameters_;
-  alignas(64) float scale_[kMaxLength], shift_[kMaxLength];
+  alignas(64) float scale_[kMostWidened], shift_[kMostWidened];
 };
 
 // Whether rows with parameters `scale` and `shift`, null: none, are written several together, piece by piece: if both are so
@@ -559,7 +557,7 @@ HWY_INLINE void WriteRuns(const Span& x, int64_t x_stride, void* y, int64_t y_st
 // run for every plane would take longer than its elements do. None of the channels is split.
 class SpelledChannels {
  public:
-  static constexpr int64_t kMaxLength = 64;
+  static constexpr int64_t kMaxLength = 64;  // of a plane
 
   SpelledChannels(const ChannelFactors<float>& of, int64_t count, int64_t length) : has_low_(of.kinds.any_low) {
     const StripTag<float> d;
@@ -608,15 +606,15 @@ HWY_NOINLINE inline void StageShortPlanes(const SequenceNorm& norm, int64_t firs
   constexpr int64_t kMost = kItems * SpelledChannels::kMaxLength;
   alignas(64) float source[kMost], results[kMost];
   const int64_t n = count * norm.length;
-  const void* x = norm.x.At(norm.Offset(norm.x, first, plane));
+  const void* x = norm.At(norm.x, first, plane);
   if (norm.x.dtype != SIMDNORM_F32) {
     WidenSpan(x, norm.x.dtype, source, n);
     x = source;
   }
   spelled.Write(static_cast<const float*>(x), results, n, false);
-  const void* residual = norm.residual ? norm.residual.At(norm.Offset(norm.residual, first, plane)) : nullptr;
+  const void* residual = norm.residual ? norm.At(norm.residual, first, plane) : nullptr;
   ApplyEpilogue(norm.epilogue, residual, norm.residual.dtype, results, n);
-  StoreSpan(norm.epilogue, results, n, norm.y.At(norm.Offset(norm.y, first, plane)), norm.y.dtype, 0);
+  StoreSpan(norm.epilogue, results, n, norm.At(norm.y, first, plane), norm.y.dtype, 0);
 }
 
 // Normalizes `planes` planes of `count` <= 16 channels from `plane` on. Not inline: a large frame.
@@ -644,8 +642,8 @@ HWY_NOINLINE inline void WriteBySample(const SequenceNorm& norm, int64_t first, 
     for (; plane < end; ++plane) StageShortPlanes(norm, first, count, plane, spelled);
     return;
   }
-  const Span x = {norm.x.At(norm.Offset(norm.x, first, plane)), norm.x.dtype};
-  void* y = norm.y.At(norm.Offset(norm.y, first, plane));
+  const Span x = {norm.At(norm.x, first, plane), norm.x.dtype};
+  void* y = norm.At(norm.y, first, plane);
   WithElements<float>(x, y, norm.y.dtype, [&](auto /*d*/, const auto* from, auto* to) HWY_ATTR {
     for (int64_t i = 0; i < planes; ++i) {
       spelled.Write(from + i * norm.x.plane_stride, to + i * norm.y.plane_stride, count * norm.length, norm.streams);
@@ -665,8 +663,8 @@ HWY_INLINE int64_t PaddedFrom(const SequenceNorm& norm, int64_t first, int64_t e
 HWY_NOINLINE inline void WritePadding(const SequenceNorm& norm, int64_t first, int64_t count) {
   if (norm.row_padding == SIMDNORM_PADDING_UNTOUCHED) return;
   for (int64_t sequence = first; sequence < first + count; ++sequence) {
-    StoreZeros(norm.epilogue, norm.length, norm.y.At(norm.Offset(norm.y, sequence, 0)), norm.y.dtype);
-    if (norm.h) StoreZeros({}, norm.length, norm.h.At(norm.Offset(norm.h, sequence, 0)), norm.h.dtype);
+    StoreZeros(norm.epilogue, norm.length, norm.At(norm.y, sequence, 0), norm.y.dtype);
+    if (norm.h) StoreZeros({}, norm.length, norm.At(norm.h, sequence, 0), norm.h.dtype);
     for (float* statistic : {norm.outputs.mean, norm.outputs.rstd, norm.epilogue.quant_scales}) {
       if (statistic) statistic[sequence] = 0;
     }
@@ -700,7 +698,7 @@ HWY_INLINE int64_t SequencesAtOnce(simdnorm_dtype dtype, int64_t elements, bool 
 template <bool kCentred>
 void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   const SequenceNorm& given = *static_cast<const SequenceNorm*>(args);
-  const int64_t chunks = given.Chunks().chunks, elements = given.Elements();
+  const int64_t chunks = given.ChunkSections().chunks, elements = given.Elements();
   const bool whole = given.validity.All();
   const bool short_enough = whole && elements <= kStageElements;
   const bool through_h = short_enough && given.AddsIntoH();
@@ -761,8 +759,8 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
       for (int64_t i = 0; norm.h && i < count; ++i) {
         StoreH(norm, first + i, 0, 0, static_cast<const float*>(view.At(i, 0, 0).data), elements);
       }
-      WriteRuns<kCentred>(view.base, view.stride, norm.y.At(norm.Offset(norm.y, first, 0)), norm.y.stride, norm.y.dtype,
-                          norm.length, count, normalizers, *of_first, norm.streams);
+      WriteRuns<kCentred>(view.base, view.stride, norm.At(norm.y, first, 0), norm.y.stride, norm.y.dtype, norm.length, count,
+                          normalizers, *of_first, norm.streams);
       continue;
     }
     if (kCentred && by_sample && !any_in_double) {
@@ -955,26 +953,37 @@ void NormalizePlainRows(const void* args, int64_t begin, int64_t end) {
   NormalizeRowsInBatches<kCentred>(rows, begin, end);
 }
 
-// Kernel of a SharedSequences: unit u is group u % groups of its sequence u / groups.
+// Calls visit(i, first, last) with the sections [first, last) of sequence i that units [begin, end) are. Unit u is section
+// u % num_sections of sequence u / num_sections.
+template <class Visit>
+HWY_INLINE void ForEachShared(int64_t begin, int64_t end, int64_t num_sections, const Visit& visit) {
+  for (int64_t unit = begin, next; unit < end; unit = next) {
+    const int64_t i = unit / num_sections, before = i * num_sections;
+    next = HWY_MIN(end, before + num_sections);
+    visit(i, unit - before, next - before);
+  }
+}
+
+// Kernel of a SharedSequences.
 template <bool kCentred>
 void SharedMoments(const void* args, int64_t begin, int64_t end) {
   const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
   const SequenceNorm& norm = *shared.norm;
-  const int64_t groups = norm.Chunks().groups;
-  for (int64_t unit = begin; unit < end;) {
-    const int64_t i = unit / groups, last = HWY_MIN(end, (i + 1) * groups), sequence = shared.first + i;
+  const int64_t num_sections = norm.ChunkSections().count;
+  ForEachShared(begin, end, num_sections, [&](int64_t i, int64_t first, int64_t last) HWY_ATTR {
+    const int64_t sequence = shared.first + i;
     const auto gather = [&](auto zero) HWY_ATTR {
       using T = decltype(zero);
-      GroupMoments<T, kCentred>(norm, sequence, unit - i * groups, last - i * groups, PivotOf<T, kCentred>(norm, sequence),
-                                [&](int64_t group, const Moments& moments) { shared.moments[i * groups + group] = moments; });
+      SectionMoments<T, kCentred>(
+          norm, sequence, first, last, PivotOf<T, kCentred>(norm, sequence),
+          [&](int64_t section, const Moments& moments) { shared.moments[i * num_sections + section] = moments; });
     };
     if (!shared.in_double) {
       gather(0.0f);
     } else if (shared.normalizers->in_double[i]) {
       gather(0.0);
     }
-    unit = last;
-  }
+  });
 }
 
 // Kernel of a SharedSequences, one unit: moments become normalizers.
@@ -982,11 +991,11 @@ template <bool kCentred>
 void SharedFinish(const void* args, int64_t /*begin*/, int64_t /*end*/) {
   const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
   const SequenceNorm& norm = *shared.norm;
-  const int64_t groups = norm.Chunks().groups;
+  const int64_t num_sections = norm.ChunkSections().count;
   for (int64_t i = 0; i < shared.count; ++i) {
     if (shared.in_double && !shared.normalizers->in_double[i]) continue;
     Moments total = {};
-    for (int64_t group = 0; group < groups; ++group) MergeMoments(total, shared.moments[i * groups + group], 1);
+    for (int64_t s = 0; s < num_sections; ++s) MergeMoments(total, shared.moments[i * num_sections + s], 1);
     const float pivot = PivotOf<float, kCentred>(norm, shared.first + i);
     const auto finish = [&](auto pivot_in_t) HWY_ATTR { Finish(total, &pivot_in_t, 1, norm.epsilon, *shared.normalizers, i); };
     if (shared.in_double) {
@@ -1007,17 +1016,15 @@ inline void SharedSave(const void* args, int64_t /*begin*/, int64_t /*end*/) {
 template <bool kCentred>
 void SharedWrite(const void* args, int64_t begin, int64_t end) {
   const SharedSequences& shared = *static_cast<const SharedSequences*>(args);
-  const Grouping grouping = shared.norm->Chunks();
+  const Sections sections = shared.norm->ChunkSections();
   const StreamFence fence(shared.norm->streams);
-  const int64_t first = shared.first + begin / grouping.groups, last_of = shared.first + (end - 1) / grouping.groups;
-  ParametersOfSequences<kCentred> parameters(*shared.norm, first, last_of + 1);
-  for (int64_t unit = begin; unit < end;) {
-    const int64_t i = unit / grouping.groups, last = HWY_MIN(end, (i + 1) * grouping.groups);
-    WriteSequence<kCentred>(*shared.norm, shared.first + i, (unit - i * grouping.groups) * grouping.group_size,
-                            HWY_MIN((last - i * grouping.groups) * grouping.group_size, grouping.chunks), *shared.normalizers,
+  ParametersOfSequences<kCentred> parameters(*shared.norm, shared.first + begin / sections.count,
+                                             shared.first + (end - 1) / sections.count + 1);
+  ForEachShared(begin, end, sections.count, [&](int64_t i, int64_t first, int64_t last) HWY_ATTR {
+    WriteSequence<kCentred>(*shared.norm, shared.first + i, first * sections.size,
+                            HWY_MIN(last * sections.size, sections.chunks), *shared.normalizers,
                             parameters.Of(shared.first + i), nullptr, i);
-    unit = last;
-  }
+  });
 }
 
 // What normalizes channels [first, first + count), count <= 16, by given statistics.
@@ -1029,7 +1036,7 @@ HWY_INLINE void GivenFactors(const SequenceNorm& norm, int64_t first, int64_t co
 
 // Planes [begin, end) of all samples, which are short, by given statistics. Channels are the outer loop.
 HWY_NOINLINE inline void NormalizeShortPlanes(const SequenceNorm& norm, int64_t begin, int64_t end) {
-  const int64_t num_channels = norm.groups;
+  const int64_t num_channels = norm.sequences_per_sample;
   for (int64_t channel = 0; channel < num_channels; channel += kItems) {
     const int64_t count = HWY_MIN(kItems, num_channels - channel);
     // The first sample with planes of these channels in the range.
@@ -1061,11 +1068,11 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const StreamFence fence(norm.streams);
   if (HasShortPlanes(norm)) return NormalizeShortPlanes(norm, begin, end);
   const bool whole_planes = GoesAtAStroke<float>(norm) && chunks == 1;
-  int64_t sample = begin / chunks / norm.groups, channel = begin / chunks % norm.groups;
+  int64_t sample = begin / chunks / norm.sequences_per_sample, channel = begin / chunks % norm.sequences_per_sample;
   for (int64_t unit = begin; unit < end;) {
     // Up to 16 channels of a sample.
-    const int64_t first = (sample * norm.groups + channel) * chunks;
-    const int64_t count = HWY_MIN(HWY_MIN(kItems, norm.groups - channel), (end - first + chunks - 1) / chunks);
+    const int64_t first = (sample * norm.sequences_per_sample + channel) * chunks;
+    const int64_t count = HWY_MIN(HWY_MIN(kItems, norm.sequences_per_sample - channel), CeilDiv(end - first, chunks));
     ChannelFactors<float> factors;
     GivenFactors(norm, channel, count, factors);
     if (HWY_LIKELY(whole_planes)) {
@@ -1080,7 +1087,7 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
       unit = next;
     }
     channel += count;
-    if (channel == norm.groups) channel = 0, ++sample;
+    if (channel == norm.sequences_per_sample) channel = 0, ++sample;
   }
 }
 

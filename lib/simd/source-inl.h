@@ -18,10 +18,10 @@ namespace HWY_NAMESPACE {
 // h = x + residual + bias for n elements from `start` on of a plane.
 HWY_NOINLINE inline void FillStage(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
                                    float* stage) {
-  const void* x = norm.x.At(norm.Offset(norm.x, sequence, plane) + start);
+  const void* x = norm.At(norm.x, sequence, plane, start);
   const float* sum = stage;
   if (norm.residual_before) {
-    const void* residual = norm.residual.At(norm.Offset(norm.residual, sequence, plane) + start);
+    const void* residual = norm.At(norm.residual, sequence, plane, start);
     AddSpan(x, norm.x.dtype, residual, norm.residual.dtype, stage, n, norm.overflows);
   } else if (norm.x.dtype == SIMDNORM_F32) {
     sum = static_cast<const float*>(x);
@@ -39,7 +39,7 @@ HWY_NOINLINE inline void FillStage(const SequenceNorm& norm, int64_t sequence, i
 
 // The same where it lies, if x is that, in x's dtype; else in `stage`.
 HWY_INLINE Span Source(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n, float* stage) {
-  if (HWY_LIKELY(norm.x_is_h)) return {norm.x.At(norm.Offset(norm.x, sequence, plane) + start), norm.x.dtype};
+  if (HWY_LIKELY(norm.x_is_h)) return {norm.At(norm.x, sequence, plane, start), norm.x.dtype};
   FillStage(norm, sequence, plane, start, n, stage);
   return {stage, SIMDNORM_F32};
 }
@@ -58,9 +58,7 @@ HWY_INLINE float SourceValue(const SequenceNorm& norm, int64_t sequence, int64_t
 }
 
 // Where a row's h goes, in f32.
-HWY_INLINE float* HOf(const SequenceNorm& norm, int64_t row) {
-  return static_cast<float*>(norm.h.At(norm.Offset(norm.h, row, 0)));
-}
+HWY_INLINE float* HOf(const SequenceNorm& norm, int64_t row) { return static_cast<float*>(norm.At(norm.h, row, 0)); }
 
 // Adds rows [first, first + count) up where their h goes. NaN is left as it comes.
 HWY_INLINE void AddIntoH(const SequenceNorm& norm, int64_t first, int64_t count) {
@@ -80,7 +78,7 @@ static_assert(kStageElements >= kChunkElements, "a stage has room for a chunk");
 
 HWY_INLINE View ViewOf(const SequenceNorm& norm, int64_t first, int64_t count, float* stage) {
   if (HWY_LIKELY(norm.x_is_h)) {
-    return {{norm.x.At(norm.Offset(norm.x, first, 0)), norm.x.dtype}, norm.x.stride, norm.x.plane_stride};
+    return {{norm.At(norm.x, first, 0), norm.x.dtype}, norm.x.stride, norm.x.plane_stride};
   }
   const int64_t elements = norm.Elements();
   for (int64_t i = 0; i < count; ++i) {

@@ -5,7 +5,7 @@
 //
 // A new dtype is a row in load_store-inl.h, a new activation one in activations-inl.h. A new step is a line in ApplyEpilogue or
 // StoreSpan, or in rows-inl.h's ComputePiece if rows alone have it; and in what tells that nothing has to be staged: Classify
-// (kernels.h), and WriteRows and WriteStagedRows of channels-inl.h.
+// and Bare of kernels.h.
 #if defined(SIMDNORM_LIB_SIMD_STAGE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SIMDNORM_LIB_SIMD_STAGE_INL_H_
 #undef SIMDNORM_LIB_SIMD_STAGE_INL_H_
@@ -70,6 +70,13 @@ HWY_INLINE void LoadParameters(const void* data, simdnorm_dtype dtype, float off
                                float* HWY_RESTRICT to) {
   const float* from = ParameterSpan(data, dtype, 0, element, n, to);
   for (int64_t i = 0; i < n; ++i) to[i] = from ? from[i] + offset : absent;
+}
+
+// Scale and shift of a norm, parameters [element, element + n).
+template <class Norm>
+HWY_INLINE void LoadScaleAndShift(const Norm& norm, int64_t element, int64_t n, float* scale, float* shift) {
+  LoadParameters(norm.scale, norm.scale_dtype, norm.scale_offset, element, n, 1, scale);
+  LoadParameters(norm.shift, norm.scale_dtype, 0, element, n, 0, shift);
 }
 
 // One parameter, or what it is if there is none.
