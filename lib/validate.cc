@@ -355,7 +355,9 @@ simdnorm_status CheckStrides(const Words& words, const StrideNames& names, const
     *inner = columns_adjacent ? std::max<int64_t>(1, sizes.cols) : 1;
   }
   if (sizes.cols == 1) *col = 1;
-  if (sizes.rows <= 1 || *row == 0) *row = sizes.cols * sizes.inner;
+  if (sizes.rows <= 1 || *row == 0) {  // of no rows, the product is not known to fit
+    SIMDNORM_RETURN_IF_REFUSED(Multiply(words, "cols", sizes.cols, "inner", sizes.inner, row));
+  }
   if (*row < 0) return words.Invalid("%s %" PRId64 " is negative", names.row, *row);
   if (*col <= 0 || *inner <= 0 || (*col != 1 && *inner != 1)) {
     return words.Invalid("%s %" PRId64 " and %s %" PRId64 ": one has to be 1, the other more than 0", names.col, *col,

@@ -270,6 +270,8 @@ std::vector<BadCall<F>> BadCallsOfRows() {
        {"rows 8589934592 times cols 8589934592 is more elements than memory can hold"}},
       {[](auto& c) { MakeInner(c), c.args.inner = kHuge; },
        {"rows * cols 6 times inner 4000000000000000000 is more elements than memory can hold"}},
+      {[](auto& c) { MakeInner(c), c.args.rows = 0, c.args.cols = c.args.inner = int64_t{1} << 33; },
+       {"cols 8589934592 times inner 8589934592 is more elements than memory can hold"}},
       {[](auto& c) { c.args.x_row_stride = kHuge; },
        {"rows 3 times x_row_stride 4000000000000000000 is more elements than memory can hold"}},
       {[](auto& c) { c.args.y_row_stride = kHuge; },
