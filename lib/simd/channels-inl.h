@@ -191,10 +191,11 @@ class RowsAhead {
   // The next part.
   HWY_NOINLINE void Ask() {
     for (int64_t left = lines_of_part_ * kLineBytes; left > 0 && rows_ != 0;) {
-      const int64_t begin = at_, end = HWY_MIN(at_ + left, bytes_);
-      for (; at_ < end; at_ += kLineBytes) PrefetchLine(row_ + at_);
-      left -= at_ - begin;
-      if (at_ >= bytes_) at_ = 0, row_ += stride_, --rows_;
+      const int64_t end = HWY_MIN(at_ + left, bytes_);
+      int64_t at = at_;
+      for (; at < end; at += kLineBytes) PrefetchLine(row_ + at);
+      left -= at - at_, at_ = at;
+      if (at >= bytes_) at_ = 0, row_ += stride_, --rows_;
     }
   }
 
