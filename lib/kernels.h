@@ -18,6 +18,7 @@
 
 namespace simdnorm {
 
+// a / b rounded up, of a that is not negative.
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 // What is normalized by: mean and variance, or the mean square alone.

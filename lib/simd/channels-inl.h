@@ -254,10 +254,10 @@ HWY_INLINE RowReading HowToRead(const ChannelNorm& norm, const Tile& tile) {
   constexpr int64_t kPage = 4096;
   const bool staged = !LoadsFrom<T>(tile, norm.x.dtype), regular = norm.validity.All() && norm.samples == 1;
   // A processor does not see that a page whose lines are read strip by strip is followed by the next: what comes from memory is
-  // asked for beforehand, and two pages at least are taken at a time. Measured (AVX2), one thread, whole rows: of 256 and 512
-  // bytes 0.5 to 0.8 of the time, of 1024 to 1536 bytes 0.66 to 0.88, of 2048 bytes 0.77 to 0.94; on two threads, which take
-  // parts of the last, 0.6 to 1.07, and 0.75 to 1.02. Parts of 1024 bytes of one thread 0.96 to 1.05, larger ones would take
-  // 0.88 to 1.08, rows of 64 bytes 1.2. Where the caches just do not hold x and y any more, it costs up to 0.15.
+  // asked for beforehand, and two pages at least are taken at a time. Measured (AVX2, one thread; two), whole rows: of 256 and
+  // 512 bytes 0.53 to 0.57 of the time; 0.6 to 0.65, of 1024 to 1536 bytes 0.49 to 0.71; 0.65 to 0.85, of 2048 bytes 0.69 to
+  // 0.79; 0.81 to 0.94. Parts of 1024 bytes 0.85 to 1.04, larger ones would take 0.88 to 1.08, rows of 64 bytes 1.2. Where the
+  // caches just do not hold x and y any more (17 to 26 MB, of 32 MiB) 0.6 to 1.2, by what else is in them.
   const int64_t row_bytes = Bytes(norm.x.dtype, tile.count);
   const bool whole_rows = norm.x.stride == tile.count, narrow = row_bytes <= 1024;
   const bool pays = norm.overflows && (narrow || whole_rows);

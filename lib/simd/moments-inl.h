@@ -645,8 +645,9 @@ HWY_INLINE bool Finish(const MomentsOf<kCount>& moments, const T* pivots, int64_
                        Normalizers& normalizers, int64_t first) {
   static_assert(kCount == 1 || kCount == kItems, "one by itself, or 16 from 0 on");
   // Whole vectors where there is room for them; divisions and square roots of fewer lanes take less time.
-  if (kCount == 1 || items == 1)
+  if (kCount == 1 || items == 1) {
     return FinishBy(hn::CappedTag<double, 1>(), moments, pivots, items, epsilon, normalizers, first);
+  }
   return FinishBy(hn::CappedTag<double, 8>(), moments, pivots, items, epsilon, normalizers, first);
 }
 

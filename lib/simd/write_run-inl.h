@@ -81,8 +81,9 @@ HWY_INLINE float LowPartOfMean(const Normalizers& normalizers, int64_t i) {
 }
 template <class T>
 HWY_INLINE Centre<T> CentreOf(const Normalizers& normalizers, int64_t i) {
-  if constexpr (sizeof(T) == sizeof(double))
+  if constexpr (sizeof(T) == sizeof(double)) {
     return {normalizers.mean[i], 0, normalizers.rstd_double[i], 0, normalizers.rstd_double[i]};
+  }
   return {normalizers.mean_high[i], normalizers.offset[i], normalizers.rstd[i], LowPartOfMean(normalizers, i),
           normalizers.rstd_double[i]};
 }
