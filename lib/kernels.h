@@ -2,12 +2,13 @@
 //
 // There are two kinds of kernels, by where the values lie that share statistics: along runs of adjacent elements (SequenceNorm,
 // simd/rows-inl.h), or down the rows of channels that lie side by side (ChannelNorm, simd/channels-inl.h). What has more to it
-// than the normalization (residuals, activations, quantized results, gaps, most mixtures of dtypes) is staged: brought into a
-// small buffer of f32 before, and from one to where it belongs after (simd/stage-inl.h).
+// than the normalization (residuals, activations, quantized results, masks with gaps, most mixtures of dtypes) is staged:
+// brought into a small buffer of f32 before, and from one to where it belongs after (simd/stage-inl.h).
 #ifndef SIMDNORM_LIB_KERNELS_H_
 #define SIMDNORM_LIB_KERNELS_H_
 
 #include <stdint.h>
+#include <string.h>
 
 #include <algorithm>
 #include <type_traits>
@@ -137,6 +138,34 @@ struct Validity {
     return position;
   }
 
+  // The end of a stretch of positions, within [position, end), that begins at `position`: by lengths, where counting ends; by a
+  // mask, of whole pieces that are alike, or one piece of which some positions count. `counts` is set to which it is.
+  enum class Counts { kAll, kSome, kNone };
+  static constexpr int64_t kMaskPiece = 256;
+  int64_t StretchEnd(int64_t sample, int64_t position, int64_t end, Counts* counts) const {
+    if (!mask) {
+      bool valid;
+      const int64_t next = RunEnd(sample, position, end, &valid);
+      *counts = valid ? Counts::kAll : Counts::kNone;
+      return next;
+    }
+    const uint8_t* const of_sample = MaskOf(sample);
+    int64_t next = position;
+    const auto next_piece = [&] {
+      const uint8_t* const piece = of_sample + next;
+      const int64_t n = std::min(kMaskPiece, end - next);
+      next += n;
+      if (piece[0] != 0) return memchr(piece, 0, static_cast<size_t>(n)) == nullptr ? Counts::kAll : Counts::kSome;
+      return memcmp(piece, piece + 1, static_cast<size_t>(n - 1)) == 0 ? Counts::kNone : Counts::kSome;
+    };
+    *counts = next_piece();
+    while (*counts != Counts::kSome && next < end) {
+      const int64_t before = next;
+      if (next_piece() != *counts) return before;
+    }
+    return next;
+  }
+
   // How many positions of a sample count.
   int64_t Count(int64_t sample) const {
     if (lengths) return lengths[sample];
@@ -216,17 +245,17 @@ struct SequenceNorm {
   }
 
   // What the fields above amount to; Classify sets it, and ChooseByCache the last two.
-  bool x_is_h;           // there is nothing to add to x
-  bool y_is_write_only;  // nothing is read, after results are known, of what may lie where y does; and nothing left out there
-  bool bare;             // nothing happens between the normalization and y
-  bool plain;            // results go from x to y without a stop, as far as it is not for dtypes
+  bool x_is_h;               // there is nothing to add to x
+  bool y_is_write_only;      // nothing is read, after results are known, of what may lie where y does
+  bool bare;                 // nothing happens between the normalization and y
+  bool plain;                // results that count go from x to y without a stop, as far as it is not for dtypes
   bool channel_by_channel;   // each channel's run has one scale and shift; else, where runs are short, each position has
   int64_t planes_per_chunk;  // whole ones, of a batch; else 1
   bool streams;              // y is written past the caches
   bool overflows;            // the caches do not hold inputs and outputs
   void Classify() {
     x_is_h = !residual_before && !bias && !round_h;
-    y_is_write_only = !AddsAfter() && !gate && validity.All();
+    y_is_write_only = !AddsAfter() && !gate;
     bare = epilogue.activation == SIMDNORM_NO_ACTIVATION && !gate && !AddsAfter();
     channel_by_channel = by_channel && (planes_are_samples || spatial >= 32);
     plain = x_is_h && y_is_write_only && !h && bare && (!by_channel || channel_by_channel);
@@ -237,7 +266,7 @@ struct SequenceNorm {
     const auto bytes = [=](const auto& tensor) { return tensor ? Bytes(tensor.dtype, elements) : 0; };
     const int64_t of_h = HIsWriteOnly() ? bytes(h) : 0;  // else it lies in the caches
     streams =
-        bare && y_is_write_only && y.data != x.data && y.data != residual.data && WritesPastCaches(bytes(y) + of_h, executor);
+        bare && validity.All() && y.data != x.data && y.data != residual.data && WritesPastCaches(bytes(y) + of_h, executor);
     overflows = OverflowsCaches(bytes(x) + bytes(residual) + bytes(gate) + bytes(h) + bytes(y));
   }
 

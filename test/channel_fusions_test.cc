@@ -236,8 +236,8 @@ void CheckAgainstCut(const ChannelProblem& p, int64_t first, int64_t count, int6
       AsTheyAre);
 }
 
-constexpr ChannelShape kLengthShapes[] = {{5, 18, 37, 3}, {3, 34, 70, 2},  {3, 6, 1500, 2},
-                                          {6, 3, 300, 1}, {2, 270, 20, 3}, {3, 2, 4200, 1}};
+constexpr ChannelShape kLengthShapes[] = {{5, 18, 37, 3},  {3, 34, 70, 2},  {3, 6, 1500, 2}, {6, 3, 300, 1},
+                                          {2, 270, 20, 3}, {3, 2, 4200, 1}, {2, 2, 700, 1}};
 
 TEST_CASE("samples of equal lengths have the bits of a tensor cut to them") {
   Choices choices(4);
@@ -360,6 +360,51 @@ TEST_CASE("ragged lengths and masks of every kind") {
       std::fill(mask.begin(), mask.end(), uint8_t{0});
       mask[positions - 1] = 1;  // a single position
       CheckProblem(WithMask(plain(), mask));
+    }
+  });
+}
+
+// Runs of up to 600 positions that all count, or do not.
+std::vector<uint8_t> MaskOfRuns(const ChannelShape& shape, Choices& choices) {
+  std::vector<uint8_t> mask;
+  const auto positions = static_cast<size_t>(shape.batch * shape.spatial);
+  while (mask.size() < positions) {
+    const auto counts = static_cast<uint8_t>(choices.Coin() ? 1 + choices.Below(255) : 0);
+    mask.insert(mask.end(), 1 + choices.Below(600), counts);
+  }
+  mask.resize(positions);
+  return mask;
+}
+
+TEST_CASE("masks of long runs: pieces that all count, that do not, and some of both") {
+  Choices choices(8);
+  ForEachOp([&](ChannelOp op, simdnorm_layout layout) {
+    for (const ChannelShape& shape : {ChannelShape{3, 4, 1024, 2}, {2, 3, 1500, 1}, {9, 2, 50, 2}, {1, 2, 9000, 1}}) {
+      if (SmallEffort() && shape.Elements() > 9000) continue;
+      for (int i = 0; i < 4; ++i) {
+        ChannelProblem p = WithMask(MakeProblem(op, shape, layout), MaskOfRuns(shape, choices));
+        if (i % 2 == 1) p = WithSomeFusions(VaryAtRandom(p, choices), choices);
+        CheckProblem(p);
+      }
+    }
+  });
+}
+
+TEST_CASE("a mask that says what lengths could has their bits") {
+  Choices choices(9);
+  ForEachOp([&](ChannelOp op, simdnorm_layout layout) {
+    for (const ChannelShape& shape : kLengthShapes) {
+      if (SmallEffort() && shape.Elements() > 4000) continue;
+      const std::vector<int64_t> equal(static_cast<size_t>(shape.batch), (shape.spatial * 3 + 4) / 5);
+      for (const std::vector<int64_t>& lengths : {RaggedLengths(shape), equal}) {
+        ChannelProblem p = WithSomeFusions(MakeProblem(op, shape, layout), choices);
+        if (choices.Coin()) p = WithSomeDtypes(p, choices);
+        std::vector<uint8_t> mask;
+        for (const int64_t length : lengths) {
+          for (int64_t i = 0; i < shape.spatial; ++i) mask.push_back(i < length ? 7 : 0);
+        }
+        CheckSameBits(WithMask(p, mask), AsTheyAre, WithLengths(p, lengths), AsTheyAre);
+      }
     }
   });
 }

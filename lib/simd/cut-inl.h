@@ -1,5 +1,6 @@
 // Statistics of sequences of which not every position counts (Validity in kernels.h): the values that count are brought
-// together in a stage, chunk by chunk, and are from then on what a tensor cut to them would hold, with the same bits.
+// together in a stage, chunk by chunk, unless they lie together, and are from then on what a tensor cut to them would hold,
+// with the same bits.
 #if defined(SIMDNORM_LIB_SIMD_CUT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef SIMDNORM_LIB_SIMD_CUT_INL_H_
 #undef SIMDNORM_LIB_SIMD_CUT_INL_H_
@@ -7,6 +8,7 @@
 #define SIMDNORM_LIB_SIMD_CUT_INL_H_
 #endif
 
+#include "compaction.h"
 #include "kernels.h"
 #include "simd/moments-inl.h"
 #include "simd/source-inl.h"
@@ -93,83 +95,82 @@ class Cut {
   Place first_ = {}, middle_ = {}, last_ = {};
 };
 
-// Which positions count, as many as d has lanes.
-template <class D>
-HWY_INLINE hn::Mask<D> LanesThatCount(D d, const uint8_t* mask) {
-  const hn::Rebind<uint32_t, D> d32;
-  const auto wide = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, D>(), mask));
-  return hn::RebindMask(d, hn::Ne(wide, hn::Zero(d32)));
-}
-
-// Makes those of n values 0 that do not count.
-HWY_NOINLINE inline void ZeroRest(const uint8_t* mask, float* values, int64_t n) {
-  const StripTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+// Brings those of n values together that count. `to` has room for n. -> how many. (By Highway's Compress, as of 1.0.3, training
+// of 32x64x56x56 took 2.5 times as long on AVX2: gcc copies its table to the stack for every vector.)
+HWY_NOINLINE inline int64_t CompactSpan(const uint8_t* mask, const float* values, int64_t n, float* HWY_RESTRICT to) {
+  const float* const first = to;
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    hn::StoreU(hn::IfThenElseZero(LanesThatCount(d, mask + i), hn::LoadU(d, values + i)), d, values + i);
+  for (; i + 8 <= n; i += 8) {
+    const Compaction& compaction = CompactionOf(mask + i);
+    const hn::CappedTag<float, 8> d;
+    if constexpr (!HWY_HAVE_SCALABLE && hn::MaxLanes(d) == 8) {
+      const hn::Rebind<int32_t, decltype(d)> d32;
+      const auto from = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, decltype(d)>(), compaction.from));
+      hn::StoreU(hn::TableLookupLanes(hn::LoadU(d, values + i), hn::IndicesFromVec(d, from)), d, to);
+    } else {
+      for (int64_t k = 0; k < 8; ++k) to[k] = values[i + compaction.from[k]];
+    }
+    to += compaction.count;
   }
-  for (; i < n; ++i) values[i] = mask[i] != 0 ? values[i] : 0.0f;
+  for (; i < n; ++i) {
+    *to = values[i];
+    to += mask[i] != 0;
+  }
+  return to - first;
 }
 
-// Calls visit(values, n) for the chunks of a cut sequence, whose values are brought together in the
-// stage.
-template <class Visit>
-HWY_INLINE void ForEachCutChunk(const Cut& cut, float* stage, const Visit& visit) {
+// Calls visit(context, values, n) for the chunks of a cut sequence, whose values are brought together in the stage. A chunk
+// that is together stays where it is. Not inline: once for f32 and double.
+HWY_NOINLINE inline void ForEachCutChunk(const Cut& cut, float* stage,
+                                         void (*visit)(const void* context, const float* values, int64_t n),
+                                         const void* context) {
   const SequenceNorm& norm = cut.norm;
+  const Validity& validity = norm.validity;
   const int64_t planes_per_chunk = cut.PlanesPerChunk();
+  const bool in_place = norm.x_is_h && norm.x.dtype == SIMDNORM_F32, by_plane = !cut.runs_on && !cut.IsColumn();
   int64_t filled = 0, planes = 0;
-  const auto flush = [&]() HWY_ATTR {
-    if (filled == 0) return;
-    visit(stage, filled);
+  const auto flush = [&](const float* values) HWY_ATTR {
+    if (filled != 0) visit(context, values, filled);
     filled = planes = 0;
   };
-  const auto add_run = [&](int64_t plane, int64_t length) HWY_ATTR {
-    for (int64_t at = 0; at < length;) {
-      const int64_t n = HWY_MIN(length - at, cut.ChunkLength() - filled);
-      FillStage(norm, cut.sequence, plane, at, n, stage + filled);
-      at += n, filled += n;
-      if (filled == cut.ChunkLength()) flush();
+  const auto values_at = [&](int64_t plane, int64_t at) {
+    return static_cast<const float*>(norm.At(norm.x, cut.sequence, plane, at));
+  };
+  const auto add_all = [&](int64_t plane, int64_t at, int64_t end) HWY_ATTR {
+    const bool ends_plane = by_plane && planes_per_chunk == 1 && (validity.lengths || end == norm.length);
+    while (at < end) {
+      const int64_t n = HWY_MIN(end - at, cut.ChunkLength() - filled);
+      const bool together = in_place && filled == 0 && (n == cut.ChunkLength() || (ends_plane && at + n == end));
+      if (!together) FillStage(norm, cut.sequence, plane, at, n, stage + filled);
+      filled += n;
+      if (together || filled == cut.ChunkLength()) flush(together ? values_at(plane, at) : stage);
+      at += n;
     }
   };
-  const bool in_place = norm.x_is_h && norm.x.dtype == SIMDNORM_F32;
-  const auto add_masked = [&](int64_t plane, const uint8_t* mask) HWY_ATTR {
+  const auto add_some = [&](int64_t plane, int64_t start, int64_t end, const uint8_t* mask) HWY_ATTR {
+    static_assert(Validity::kMaskPiece <= kPiece, "what has gaps is one piece, here and where it is stored");
     alignas(64) float piece[kPiece];
-    for (int64_t at = 0; at < norm.length; at += kPiece) {
-      const int64_t n = HWY_MIN(kPiece, norm.length - at);
-      const float* values = piece;
-      if (in_place) {
-        values = static_cast<const float*>(norm.At(norm.x, cut.sequence, plane, at));
-      } else {
-        FillStage(norm, cut.sequence, plane, at, n, piece);
-      }
-      for (int64_t i = 0; i < n;) {
-        // Every value is stored, and the next one over it if it does not count: nothing for the processor to guess. (By
-        // Highway's Compress, as of 1.0.3, training of 32x64x56x56 took 2.5 times as long on AVX2: gcc copies its table to the
-        // stack for every vector.)
-        const int64_t end = i + HWY_MIN(n - i, cut.ChunkLength() - filled);
-        float* to = stage + filled;
-        for (; i < end; ++i) {
-          *to = values[i];
-          to += mask[at + i] != 0;
-        }
-        filled = to - stage;
-        if (filled == cut.ChunkLength()) flush();
-      }
+    for (int64_t at = start, n; at < end; at += n) {
+      n = HWY_MIN(HWY_MIN(kPiece, end - at), cut.ChunkLength() - filled);
+      if (!in_place) FillStage(norm, cut.sequence, plane, at, n, piece);
+      filled += CompactSpan(mask + at, in_place ? values_at(plane, at) : piece, n, stage + filled);
+      if (filled == cut.ChunkLength()) flush(stage);
     }
   };
   for (int64_t plane = 0; plane < norm.planes; ++plane) {
-    const int64_t sample = norm.Sample(cut.sequence, plane), before = filled;
-    if (norm.validity.mask) {
-      add_masked(plane, norm.validity.MaskOf(sample));
-    } else {
-      add_run(plane, norm.validity.Count(sample));
+    const int64_t sample = norm.Sample(cut.sequence, plane);
+    bool any = false;
+    for (int64_t at = 0, next; at < norm.length; at = next) {
+      Validity::Counts counts;
+      next = validity.StretchEnd(sample, at, norm.length, &counts);
+      any |= counts != Validity::Counts::kNone;
+      if (counts == Validity::Counts::kAll) add_all(plane, at, next);
+      if (counts == Validity::Counts::kSome) add_some(plane, at, next, validity.MaskOf(sample));
     }
-    if (cut.runs_on || cut.IsColumn()) continue;
-    planes += filled != before;
-    if (planes == planes_per_chunk) flush();
+    planes += any;
+    if (by_plane && planes == planes_per_chunk) flush(stage);
   }
-  flush();
+  flush(stage);
 }
 
 // As NormalizerOfOne, for item 0. -> the number of values
@@ -186,16 +187,23 @@ HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& no
   SectionMerger<1> merger((Sections(cut.Chunks())));
   LaneMoments<T> run;
   Moments of_chunk = {}, total = {};
-  ForEachCutChunk(cut, stage, [&](const float* values, int64_t n) HWY_ATTR {
+  const auto add_chunk = [&](const float* values, int64_t n) HWY_ATTR {
     if (cut.IsColumn()) {
-      AddStrips<true, false>(d, values, 1, 1, 0, static_cast<size_t>(n), OnePivot<T>{pivot}, run.mean, run.m2);
+      // Strips of one lane, which is a whole vector here.
+      AddStrips<true, true>(hn::CappedTag<T, 1>(), values, 1, 1, 0, static_cast<size_t>(n), OnePivot<T>{pivot}, run.mean,
+                            run.m2);
       of_chunk = {static_cast<double>(n), {static_cast<double>(run.mean[0])}, {static_cast<double>(run.m2[0])}};
     } else {
       RunMoments<true>(d, values, 0, n, 1, &pivot, /*own=*/false, run.mean, run.m2);
       MergeLanes<true>(n, run, 1, of_chunk);
     }
     merger.Add(of_chunk, 1, [&](int64_t /*section*/, const Moments& section) HWY_ATTR { MergeMoments(total, section, 1); });
-  });
+  };
+  using AddChunk = decltype(add_chunk);
+  ForEachCutChunk(
+      cut, stage,
+      [](const void* add, const float* values, int64_t n) HWY_ATTR { (*static_cast<const AddChunk*>(add))(values, n); },
+      &add_chunk);
   Finish(total, &pivot, 1, cut.norm.epsilon, normalizers, 0);
   return cut.count;
 }

@@ -225,6 +225,8 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 //                     StageShortPlanes does where they do not go at a stroke; else WriteSpan
 //   WriteSequence     anything, sequence by sequence, in f32 or double: WriteChunks, which is WritePlanes or, for each plane,
 //   WriteSpan         WriteElements or WriteChannelsOfPlane where it goes at a stroke, else
+//   WriteCutSequence  where not all positions count: each stretch of those that do by WriteChannels (write_run-inl.h),
+//                     WriteChannelsOfPlane or WriteStaged
 //   WriteStaged       a piece at a time: source, ComputePiece (all arithmetic), StorePiece.
 
 // Whether what is written goes from x to y without a stop, by arithmetic of type T.
@@ -360,31 +362,53 @@ HWY_NOINLINE void ComputePiece(const SequenceNorm& norm, int64_t sequence, int64
   }
 }
 
-// Stores n <= kPiece results from `start` on of a plane at y, but for positions that do not count. `values` may be overwritten.
-HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
-                                    float* values, float quant_scale) {
-  void* y = norm.At(norm.y, sequence, plane, start);
-  const Validity& validity = norm.validity;
-  if (HWY_LIKELY(validity.All())) return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
-  const int64_t sample = norm.Sample(sequence, plane);
-  const uint8_t* mask = validity.mask ? validity.MaskOf(sample) + start : nullptr;
-  const int64_t first = mask ? n : HWY_MAX(0, HWY_MIN(n, validity.lengths[sample] - start));  // which may count
-  if (validity.padding == SIMDNORM_PADDING_ZERO) {
-    if (mask) ZeroRest(mask, values, n);
-    for (int64_t i = first; i < n; ++i) values[i] = 0;
-    return StoreSpan(norm.epilogue, values, n, y, norm.y.dtype, quant_scale);
+// Takes n results to y where they count; the others are 0 there, or nothing is written, not even what is there.
+template <class Word>
+HWY_INLINE void CopyCounting(const uint8_t* mask, const void* results, int64_t n, bool zero, void* y) {
+  const Word* from = static_cast<const Word*>(results);
+  Word* to = static_cast<Word*>(y);
+  int64_t i = 0;
+  if (zero) {
+    const hn::CappedTag<Word, kStrip> d;
+    const hn::Rebind<uint8_t, decltype(d)> d8;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    for (; i + lanes <= n; i += lanes) {
+      const auto counts = hn::Ne(hn::PromoteTo(d, hn::LoadU(d8, mask + i)), hn::Zero(d));
+      hn::StoreU(hn::IfThenElseZero(counts, hn::LoadU(d, from + i)), d, to + i);
+    }
+    memset(to + i, 0, static_cast<size_t>(n - i) * sizeof(Word));
   }
-  if (!mask) return StoreSpan(norm.epilogue, values, first, y, norm.y.dtype, quant_scale);
-  // Nothing is written at positions that do not count, not even what is there.
+  for (; i < n; i += 8) {
+    uint8_t last[8] = {};
+    if (i + 8 > n) memcpy(last, mask + i, static_cast<size_t>(n - i));
+    const Compaction& compaction = CompactionOf(i + 8 > n ? last : mask + i);
+    for (int64_t k = 0; k < compaction.count; ++k) {
+      const int64_t at = i + compaction.from[k];
+      memcpy(to + at, from + at, sizeof(Word));
+    }
+  }
+}
+
+// The same of results, in y's dtype, from `start` on of a plane.
+HWY_NOINLINE inline void StoreCounting(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
+                                       const void* results) {
+  const uint8_t* mask = norm.validity.MaskOf(norm.Sample(sequence, plane)) + start;
+  void* y = norm.At(norm.y, sequence, plane, start);
+  const bool zero = norm.validity.padding == SIMDNORM_PADDING_ZERO;
+  if (norm.y.dtype == SIMDNORM_F32) return CopyCounting<uint32_t>(mask, results, n, zero, y);
+  CopyCounting<uint16_t>(mask, results, n, zero, y);
+}
+
+// Stores n <= kPiece results from `start` on of a plane at y; by the mask, unless `all` of them count. `values` may be
+// overwritten.
+HWY_NOINLINE inline void StorePiece(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t n,
+                                    bool all, float* values, float quant_scale) {
+  if (HWY_LIKELY(all)) {
+    return StoreSpan(norm.epilogue, values, n, norm.At(norm.y, sequence, plane, start), norm.y.dtype, quant_scale);
+  }
   alignas(64) unsigned char results[kPiece * sizeof(float)];
   StoreSpan(norm.epilogue, values, n, results, norm.y.dtype, quant_scale);
-  WithElementType(norm.y.dtype, [&](auto element) {
-    const auto* from = reinterpret_cast<const decltype(element)*>(results);
-    auto* to = static_cast<decltype(element)*>(y);
-    for (int64_t i = 0; i < n; ++i) {
-      if (mask[i] != 0) to[i] = from[i];
-    }
-  });
+  StoreCounting(norm, sequence, plane, start, n, results);
 }
 
 // Stores n values from `start` on of a plane where its h goes.
@@ -394,10 +418,11 @@ HWY_INLINE void StoreH(const SequenceNorm& norm, int64_t sequence, int64_t plane
 }
 
 // What does not go from x to y at a stroke: `length` elements from `start` on of a plane. `h` is where they are already, if
-// it has data. Stores the results (`quant_scale` as in StoreSpan); or with `max_abs` only takes their largest magnitude.
+// it has data. Stores the results (`all` as in StorePiece, `quant_scale` as in StoreSpan); or with `max_abs` only takes their
+// largest magnitude.
 template <class T, bool kCentred>
 HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
-                              const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale,
+                              bool all, const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale,
                               uint32_t* max_abs) {
   alignas(64) float source[kPiece], results[kPiece];
   for (int64_t at = start; at < start + length; at += kPiece) {
@@ -407,7 +432,7 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
     const simdnorm_dtype from = norm.h ? SIMDNORM_F32 : src.dtype;
     // Results are computed where they belong, if nothing that is read later is overwritten there, and nothing left out.
     const bool at_y =
-        norm.y_is_write_only && (norm.y.dtype == SIMDNORM_F32 || (norm.bare && WritesFrom<T>(from, norm.y.dtype)));
+        all && norm.y_is_write_only && (norm.y.dtype == SIMDNORM_F32 || (norm.bare && WritesFrom<T>(from, norm.y.dtype)));
     void* dst = at_y ? norm.At(norm.y, sequence, plane, at) : results;
     const simdnorm_dtype dst_dtype = at_y ? norm.y.dtype : SIMDNORM_F32;
     if (src.dtype != from || !WritesFrom<T>(from, dst_dtype)) {
@@ -424,17 +449,85 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
     if (max_abs) {
       *max_abs = MaxAbsBits(results, n, *max_abs);
     } else if (!at_y) {
-      StorePiece(norm, sequence, plane, at, n, results, quant_scale);
+      StorePiece(norm, sequence, plane, at, n, all, results, quant_scale);
     }
   }
 }
 
-// Writes `length` elements from `start` on of a plane.
+// For what counts of `length` elements from `start` on of a plane calls write(start, length, all): whether all of these do, or
+// some. The others are written here.
+template <class Write>
+HWY_INLINE void ForEachStretch(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
+                               const Write& write) {
+  const Validity& validity = norm.validity;
+  const int64_t sample = norm.Sample(sequence, plane);
+  for (int64_t at = start, next; at < start + length; at = next) {
+    Validity::Counts counts;
+    next = validity.StretchEnd(sample, at, start + length, &counts);
+    if (counts != Validity::Counts::kNone) {
+      write(at, next - at, counts == Validity::Counts::kAll);
+    } else if (validity.padding == SIMDNORM_PADDING_ZERO) {
+      StoreZeros(norm.epilogue, next - at, norm.At(norm.y, sequence, plane, at), norm.y.dtype);
+    }
+  }
+}
+
+// Writes what counts of such elements.
+template <class T>
+HWY_NOINLINE void WriteCutSpan(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
+                               const Centre<T>& centre) {
+  alignas(64) unsigned char results[Validity::kMaskPiece * sizeof(float)];
+  ForEachStretch(norm, sequence, plane, start, length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
+    if (!GoesAtAStroke<T>(norm)) {
+      return WriteStaged<T, true>(norm, sequence, plane, at, n, all, centre, nullptr, Span(), 0, nullptr);
+    }
+    const Span x = {norm.At(norm.x, sequence, plane, at), norm.x.dtype};
+    void* y = all ? norm.At(norm.y, sequence, plane, at) : results;
+    WriteChannelsOfPlane(norm, sequence, plane, at, n, x, y, norm.y.dtype, centre, false);
+    if (!all) StoreCounting(norm, sequence, plane, at, n, results);
+  });
+}
+
+// What counts of planes [plane, end) of a channel, by the factors of item i; it goes from x to y at a stroke.
+HWY_NOINLINE inline void WriteCutPlanes(const SequenceNorm& norm, int64_t channel, int64_t plane, int64_t end,
+                                        const ChannelFactors<float>& factors, int64_t i) {
+  alignas(64) unsigned char results[Validity::kMaskPiece * sizeof(float)];
+  for (; plane < end; ++plane) {
+    ForEachStretch(norm, channel, plane, 0, norm.length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
+      const Span x = {norm.At(norm.x, channel, plane, at), norm.x.dtype};
+      void* y = all ? norm.At(norm.y, channel, plane, at) : results;
+      WithElements<float>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
+        WriteChannels(d, from, 0, to, 0, n, 1, factors, i, 0, !norm.mean, false);
+      });
+      if (!all) StoreCounting(norm, channel, plane, at, n, results);
+    });
+  }
+}
+
+// What counts of a sequence, whose normalizer is item 0.
+HWY_NOINLINE inline void WriteCutSequence(const SequenceNorm& norm, int64_t sequence, const Normalizers& normalizers) {
+  const auto in_float = CentreOf<float>(normalizers, 0);
+  const auto in_double = CentreOf<double>(normalizers, 0);
+  if (GoesAtAStroke<float>(norm) && norm.planes_are_samples && !normalizers.in_double[0]) {
+    ChannelFactors<float> factors;
+    FactorsOf(norm, sequence, 1, in_float, factors);
+    return WriteCutPlanes(norm, sequence, 0, norm.planes, factors, 0);
+  }
+  for (int64_t plane = 0; plane < norm.planes; ++plane) {
+    if (normalizers.in_double[0]) {
+      WriteCutSpan(norm, sequence, plane, 0, norm.length, in_double);
+    } else {
+      WriteCutSpan(norm, sequence, plane, 0, norm.length, in_float);
+    }
+  }
+}
+
+// Writes `length` elements from `start` on of a plane, all of which count.
 template <class T, bool kCentred>
 HWY_INLINE void WriteSpan(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
                           const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale) {
   if (HWY_UNLIKELY(!GoesAtAStroke<T>(norm) || !(norm.by_channel || parameters))) {
-    return WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, h, quant_scale, nullptr);
+    return WriteStaged<T, kCentred>(norm, sequence, plane, start, length, true, centre, parameters, h, quant_scale, nullptr);
   }
   const Span x = {norm.At(norm.x, sequence, plane, start), norm.x.dtype};
   void* y = norm.At(norm.y, sequence, plane, start);
@@ -465,7 +558,7 @@ HWY_INLINE void WriteChunks(const SequenceNorm& norm, int64_t sequence, int64_t 
     uint32_t max_abs = 0;
     ForEachPlane(norm, begin, end, [&](int64_t plane, int64_t start, int64_t length) HWY_ATTR {
       const Span h = view ? view->At(i, plane, start) : Span();
-      WriteStaged<T, kCentred>(norm, sequence, plane, start, length, centre, parameters, h, 0, &max_abs);
+      WriteStaged<T, kCentred>(norm, sequence, plane, start, length, true, centre, parameters, h, 0, &max_abs);
     });
     quant_scale = norm.epilogue.quant_scales[sequence] = DynamicScale(max_abs);
   }
@@ -770,6 +863,10 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
       WriteBySample(norm, first, count, 0, norm.planes, factors);
       continue;
     }
+    if (kCentred && HWY_UNLIKELY(!whole)) {
+      WriteCutSequence(norm, first, normalizers);  // one at a time
+      continue;
+    }
     for (int64_t i = 0; i < count; ++i) {
       WriteSequence<kCentred>(norm, first + i, 0, chunks, normalizers, of_first, together ? &view : nullptr, i);
     }
@@ -1067,7 +1164,7 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
   const int64_t chunks = norm.ChunksPerPlane();
   const StreamFence fence(norm.streams);
   if (HasShortPlanes(norm)) return NormalizeShortPlanes(norm, begin, end);
-  const bool whole_planes = GoesAtAStroke<float>(norm) && chunks == 1;
+  const bool whole_planes = GoesAtAStroke<float>(norm) && chunks == 1, whole = norm.validity.All();
   int64_t sample = begin / chunks / norm.sequences_per_sample, channel = begin / chunks % norm.sequences_per_sample;
   for (int64_t unit = begin; unit < end;) {
     // Up to 16 channels of a sample.
@@ -1076,14 +1173,22 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
     ChannelFactors<float> factors;
     GivenFactors(norm, channel, count, factors);
     if (HWY_LIKELY(whole_planes)) {
-      WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, factors, 0, 1);
+      if (HWY_LIKELY(whole)) {
+        WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, factors, 0, 1);
+      } else {
+        for (int64_t i = 0; i < count; ++i) WriteCutPlanes(norm, channel + i, sample, sample + 1, factors, i);
+      }
       unit += count;
     }
     for (int64_t i = 0; !whole_planes && i < count; ++i) {
       // As much of the plane at once as is in the range.
       const int64_t plane = first + i * chunks, next = HWY_MIN(end, plane + chunks), start = (unit - plane) * kChunkElements;
       const int64_t length = HWY_MIN((next - plane) * kChunkElements, norm.length) - start;
-      WriteSpan<float, true>(norm, channel + i, sample, start, length, factors.CentreAt(i), nullptr, Span(), 0);
+      if (HWY_LIKELY(whole)) {
+        WriteSpan<float, true>(norm, channel + i, sample, start, length, factors.CentreAt(i), nullptr, Span(), 0);
+      } else {
+        WriteCutSpan(norm, channel + i, sample, start, length, factors.CentreAt(i));
+      }
       unit = next;
     }
     channel += count;
