@@ -27,7 +27,14 @@ Result CallTraining(const ChannelsCase& shape, const Tensors& t, const Options& 
   return BatchNormTraining(t.x, t.y, shape.AsShape(), TrainingParams(t), options);
 }
 
-// y has zeros for what does not count. The copy beside it moves all of x and y.
+// y has zeros for what does not count, here and below. The copy beside it moves all of x and y.
+Result CallPaddedTraining(const ChannelsCase& shape, const Tensors& t, const Options& options) {
+  const std::vector<int64_t> lengths = cases::HalfLengths(shape.batch, shape.height * shape.width);
+  BatchNormTrainingParams params = TrainingParams(t);
+  params.fusions.lengths = lengths.data();
+  return BatchNormTraining(t.x, t.y, shape.AsShape(), params, options);
+}
+
 Result CallMaskedTraining(const ChannelsCase& shape, const Tensors& t, const Options& options) {
   BatchNormTrainingParams params = TrainingParams(t);
   params.fusions.mask = t.mask;
@@ -84,6 +91,7 @@ void RegisterBatchNorm(const Config& config) {
        kPlain,
        &Peer::batch_norm_training,
        ChannelUnits},
+      {"PaddedBatchNormTraining", {kF32, kBf16}, cases::kRecordingStageCases, CallPaddedTraining, kPlain},
       {"MaskedBatchNormTraining", {kF32, kBf16}, cases::kStageCases, CallMaskedTraining, kPlain},
       {"BatchNormInference", {kF32}, cases::kChannelsCases, CallInference, kPlain, &Peer::batch_norm_inference, PageUnits},
       {"BatchNormInference", {kBf16, kF16}, cases::kStageCases, CallInference, kPlain, &Peer::batch_norm_inference, PageUnits},

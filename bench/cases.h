@@ -152,6 +152,13 @@ inline constexpr std::initializer_list<ChannelsCase> kRecordingCases = {
     {2, 256, 1, 128, SIMDNORM_NHWC, 32},
     {16, 512, 1, 400, SIMDNORM_NHWC, 32},
 };
+// The same for batch norm.
+inline constexpr std::initializer_list<ChannelsCase> kRecordingStageCases = {
+    {2, 256, 1, 128, SIMDNORM_NCHW},
+    {16, 512, 1, 400, SIMDNORM_NCHW},
+    {2, 256, 1, 128, SIMDNORM_NHWC},
+    {16, 512, 1, 400, SIMDNORM_NHWC},
+};
 // A style transfer network's first and innermost layers.
 inline constexpr std::initializer_list<ChannelsCase> kInstanceCases = {
     {1, 32, 256, 256, SIMDNORM_NCHW}, {4, 128, 64, 64, SIMDNORM_NCHW}, {1, 128, 32, 32, SIMDNORM_NCHW},

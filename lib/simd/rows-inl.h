@@ -223,10 +223,9 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 //   WriteRuns         rows that go from x to y at a stroke, several together: WriteElements (write_run-inl.h)
 //   WriteBySample     channels of a batch, several together: WritePlanes, or short planes as one run (SpelledChannels), which
 //                     StageShortPlanes does where they do not go at a stroke; else WriteSpan
+//   WriteCutSequence  where not all positions count: stretches of those that do, by WriteChannels (write_run-inl.h) or as below
 //   WriteSequence     anything, sequence by sequence, in f32 or double: WriteChunks, which is WritePlanes or, for each plane,
 //   WriteSpan         WriteElements or WriteChannelsOfPlane where it goes at a stroke, else
-//   WriteCutSequence  where not all positions count: each stretch of those that do by WriteChannels (write_run-inl.h),
-//                     WriteChannelsOfPlane or WriteStaged
 //   WriteStaged       a piece at a time: source, ComputePiece (all arithmetic), StorePiece.
 
 // Whether what is written goes from x to y without a stop, by arithmetic of type T.
