@@ -169,7 +169,12 @@ struct Validity {
   // How many positions of a sample count.
   int64_t Count(int64_t sample) const {
     if (lengths) return lengths[sample];
-    if (!mask) return spatial;
+    return mask ? CountMasked(sample) : spatial;
+  }
+
+ private:
+  // Not inline: once for all targets.
+  [[gnu::noinline]] int64_t CountMasked(int64_t sample) const {
     const uint8_t* const of_sample = MaskOf(sample);
     return spatial - std::count(of_sample, of_sample + spatial, uint8_t{0});
   }

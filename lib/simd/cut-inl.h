@@ -53,6 +53,11 @@ class Cut {
     return chunks;
   }
 
+  // Whether each chunk is the beginning, or a part of it, of a plane of the channel.
+  bool IsOfBeginnings() const {
+    return norm.validity.lengths && !runs_on && count != 0 && longest > 1 && PlanesPerChunk() == 1;
+  }
+
   template <class T>
   T PivotOf() const {
     return Pivot<T>(Value(first_), Value(middle_), Value(last_));
@@ -173,9 +178,9 @@ HWY_NOINLINE inline void ForEachCutChunk(const Cut& cut, float* stage,
   flush(stage);
 }
 
-// As NormalizerOfOne, for item 0. -> the number of values
+// As NormalizerOfOne, for item i. -> the number of values
 template <class T>
-HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& normalizers) {
+HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& normalizers, int64_t i) {
   const StripTag<T> d;
   cut.Find(sequence);
   if (cut.count == 0) {
@@ -204,7 +209,7 @@ HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& no
       cut, stage,
       [](const void* add, const float* values, int64_t n) HWY_ATTR { (*static_cast<const AddChunk*>(add))(values, n); },
       &add_chunk);
-  Finish(total, &pivot, 1, cut.norm.epsilon, normalizers, 0);
+  Finish(total, &pivot, 1, cut.norm.epsilon, normalizers, i);
   return cut.count;
 }
 

@@ -188,32 +188,45 @@ HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t len
   return Finish(moments, pivots, count, epsilon, normalizers, 0);
 }
 
-// The normalizers of `count` <= 16 neighbouring sequences, chunk by chunk of all of them. For sequences that are short enough
-// to stay in the cache together. -> whether any is in double
+// The normalizers of `count` <= 16 neighbouring sequences from `first` on, chunk by chunk of all of them. For sequences that
+// are short enough to stay in the cache together; `cut`, if not null, says where they end (Cut::IsOfBeginnings). -> whether any
+// is in double
 template <bool kCentred>
-HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& view, int64_t count, Normalizers& normalizers) {
-  const Sections sections = norm.ChunkSections();
-  if (HWY_LIKELY(norm.planes == 1 && sections.chunks == 1)) {
+HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& view, int64_t first, int64_t count, Cut* cut,
+                                        Normalizers& normalizers) {
+  const Sections sections = cut ? Sections(cut->Chunks()) : norm.ChunkSections();
+  if (HWY_LIKELY(norm.planes == 1 && sections.chunks == 1 && !cut)) {
     return NormalizersOfRuns<kCentred>(view.base, view.stride, norm.length, count, norm.epsilon, normalizers);
   }
   float pivots[kItems];
   MomentsOf<kItems> of_chunk, total;
   SectionMerger<kItems> merger(sections);
   for (int64_t i = 0; i < count; ++i) {
+    if (cut) {
+      cut->Find(first + i);
+      pivots[i] = cut->PivotOf<float>();
+      continue;
+    }
     pivots[i] = SequencePivot<float, kCentred>(
         norm, [&](int64_t plane, int64_t start) HWY_ATTR { return view.At(i, plane, start).First(); });
   }
-  ForEachChunk(norm, 0, sections.chunks, [&](int64_t plane, int64_t planes, int64_t start, int64_t length) HWY_ATTR {
-    LaneMoments<float, kItems> runs;
-    if (kCentred && planes != 1) {  // batch norm's alone are several
-      LanesOfShortPlanes(view, plane, planes, length, count, pivots, runs);
-    } else {
-      LanesOfRuns<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, runs);
+  const int64_t planes_per_chunk = cut ? 1 : norm.planes_per_chunk;
+  for (int64_t plane = 0; plane < norm.planes; plane += planes_per_chunk) {
+    const int64_t planes = HWY_MIN(planes_per_chunk, norm.planes - plane),
+                  end = cut ? norm.validity.lengths[plane] : norm.length;
+    for (int64_t start = 0; start < end; start += kChunkElements) {
+      const int64_t length = HWY_MIN(kChunkElements, end - start);
+      LaneMoments<float, kItems> runs;
+      if (kCentred && planes != 1) {  // batch norm's alone are several
+        LanesOfShortPlanes(view, plane, planes, length, count, pivots, runs);
+      } else {
+        LanesOfRuns<kCentred>(view.At(0, plane, start), view.stride, length, count, pivots, /*own=*/false, runs);
+      }
+      MergeLanes<kCentred>(planes * length, runs, count, of_chunk);
+      merger.Add(of_chunk, count,
+                 [&](int64_t /*section*/, const MomentsOf<kItems>& section) HWY_ATTR { MergeMoments(total, section, count); });
     }
-    MergeLanes<kCentred>(planes * length, runs, count, of_chunk);
-    merger.Add(of_chunk, count,
-               [&](int64_t /*section*/, const MomentsOf<kItems>& section) HWY_ATTR { MergeMoments(total, section, count); });
-  });
+  }
   return Finish(total, pivots, count, norm.epsilon, normalizers, 0);
 }
 
@@ -420,9 +433,12 @@ HWY_INLINE void StoreH(const SequenceNorm& norm, int64_t sequence, int64_t plane
 // it has data. Stores the results (`all` as in StorePiece, `quant_scale` as in StoreSpan); or with `max_abs` only takes their
 // largest magnitude.
 template <class T, bool kCentred>
-HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
-                              bool all, const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale,
-                              uint32_t* max_abs) {
+#if HWY_COMPILER_GCC && !HWY_COMPILER_CLANG
+__attribute__((noclone))  // gcc would make two of it, one for masks
+#endif
+HWY_NOINLINE void
+WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length, bool all,
+            const Centre<T>& centre, const Parameters* parameters, const Span& h, float quant_scale, uint32_t* max_abs) {
   alignas(64) float source[kPiece], results[kPiece];
   for (int64_t at = start; at < start + length; at += kPiece) {
     const int64_t n = HWY_MIN(kPiece, start + length - at);
@@ -453,30 +469,32 @@ HWY_NOINLINE void WriteStaged(const SequenceNorm& norm, int64_t sequence, int64_
   }
 }
 
-// For what counts of `length` elements from `start` on of a plane calls write(start, length, all): whether all of these do, or
-// some. The others are written here.
+// For what counts of `length` elements from `start` on of `count` neighbouring sequences' planes calls write(start, length,
+// all): whether all of these do, or some. The others are written here.
 template <class Write>
-HWY_INLINE void ForEachStretch(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
-                               const Write& write) {
+HWY_INLINE void ForEachStretch(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t start,
+                               int64_t length, const Write& write) {
   const Validity& validity = norm.validity;
-  const int64_t sample = norm.Sample(sequence, plane);
+  const int64_t sample = norm.Sample(first, plane);
   for (int64_t at = start, next; at < start + length; at = next) {
     Validity::Counts counts;
     next = validity.StretchEnd(sample, at, start + length, &counts);
     if (counts != Validity::Counts::kNone) {
       write(at, next - at, counts == Validity::Counts::kAll);
     } else if (validity.padding == SIMDNORM_PADDING_ZERO) {
-      StoreZeros(norm.epilogue, next - at, norm.At(norm.y, sequence, plane, at), norm.y.dtype);
+      for (int64_t i = 0; i < count; ++i) {
+        StoreZeros(norm.epilogue, next - at, norm.At(norm.y, first + i, plane, at), norm.y.dtype);
+      }
     }
   }
 }
 
-// Writes what counts of such elements.
+// Writes what counts of such elements of a sequence.
 template <class T>
 HWY_NOINLINE void WriteCutSpan(const SequenceNorm& norm, int64_t sequence, int64_t plane, int64_t start, int64_t length,
                                const Centre<T>& centre) {
   alignas(64) unsigned char results[Validity::kMaskPiece * sizeof(float)];
-  ForEachStretch(norm, sequence, plane, start, length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
+  ForEachStretch(norm, sequence, 1, plane, start, length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
     if (!GoesAtAStroke<T>(norm)) {
       return WriteStaged<T, true>(norm, sequence, plane, at, n, all, centre, nullptr, Span(), 0, nullptr);
     }
@@ -487,33 +505,32 @@ HWY_NOINLINE void WriteCutSpan(const SequenceNorm& norm, int64_t sequence, int64
   });
 }
 
-// What counts of planes [plane, end) of a channel, by the factors of item i; it goes from x to y at a stroke.
-HWY_NOINLINE inline void WriteCutPlanes(const SequenceNorm& norm, int64_t channel, int64_t plane, int64_t end,
-                                        const ChannelFactors<float>& factors, int64_t i) {
+// What counts of planes [plane, end) of `count` <= 16 channels from `first` on; it goes from x to y at a stroke.
+HWY_NOINLINE inline void WriteCutPlanes(const SequenceNorm& norm, int64_t first, int64_t count, int64_t plane, int64_t end,
+                                        const ChannelFactors<float>& factors) {
   alignas(64) unsigned char results[Validity::kMaskPiece * sizeof(float)];
   for (; plane < end; ++plane) {
-    ForEachStretch(norm, channel, plane, 0, norm.length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
-      const Span x = {norm.At(norm.x, channel, plane, at), norm.x.dtype};
-      void* y = all ? norm.At(norm.y, channel, plane, at) : results;
-      WithElements<float>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-        WriteChannels(d, from, 0, to, 0, n, 1, factors, i, 0, !norm.mean, false);
-      });
-      if (!all) StoreCounting(norm, channel, plane, at, n, results);
+    ForEachStretch(norm, first, count, plane, 0, norm.length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
+      const int64_t together = all ? count : 1;
+      for (int64_t i = 0; i < count; i += together) {
+        const Span x = {norm.At(norm.x, first + i, plane, at), norm.x.dtype};
+        void* y = all ? norm.At(norm.y, first + i, plane, at) : results;
+        WithElements<float>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
+          WriteChannels(d, from, norm.x.stride, to, norm.y.stride, n, together, factors, i, 1, !norm.mean, false);
+        });
+        if (!all) StoreCounting(norm, first + i, plane, at, n, results);
+      }
     });
   }
 }
 
-// What counts of a sequence, whose normalizer is item 0.
-HWY_NOINLINE inline void WriteCutSequence(const SequenceNorm& norm, int64_t sequence, const Normalizers& normalizers) {
-  const auto in_float = CentreOf<float>(normalizers, 0);
-  const auto in_double = CentreOf<double>(normalizers, 0);
-  if (GoesAtAStroke<float>(norm) && norm.planes_are_samples && !normalizers.in_double[0]) {
-    ChannelFactors<float> factors;
-    FactorsOf(norm, sequence, 1, in_float, factors);
-    return WriteCutPlanes(norm, sequence, 0, norm.planes, factors, 0);
-  }
+// What counts of a sequence, whose normalizer is item i.
+HWY_NOINLINE inline void WriteCutSequence(const SequenceNorm& norm, int64_t sequence, const Normalizers& normalizers,
+                                          int64_t i) {
+  const auto in_float = CentreOf<float>(normalizers, i);
+  const auto in_double = CentreOf<double>(normalizers, i);
   for (int64_t plane = 0; plane < norm.planes; ++plane) {
-    if (normalizers.in_double[0]) {
+    if (normalizers.in_double[i]) {
       WriteCutSpan(norm, sequence, plane, 0, norm.length, in_double);
     } else {
       WriteCutSpan(norm, sequence, plane, 0, norm.length, in_float);
@@ -816,6 +833,13 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   ParametersOfSequences<kCentred> parameters(norm, begin, end);
   Normalizers normalizers;
   Cut cut(norm);
+  const bool by_cut_planes = !whole && norm.planes_are_samples && GoesAtAStroke<float>(norm);
+  bool of_beginnings = false;
+  if (kCentred && HWY_UNLIKELY(!whole) && norm.x_is_h) {
+    cut.Find(begin);
+    of_beginnings = cut.IsOfBeginnings();
+    if (of_beginnings) batch = kItems;
+  }
   for (int64_t first = begin, count; first < end; first += count) {
     count = PaddedFrom(norm, first, end);
     if (HWY_UNLIKELY(count != 0)) {
@@ -827,13 +851,15 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     int64_t values = elements;
     View view;
     bool any_in_double = true;  // as far as is known
-    if (together) {
+    if (together || of_beginnings) {
       view = ViewOf(norm, first, count, stage);
-      any_in_double = NormalizersOfNeighbours<kCentred>(norm, view, count, normalizers);
+      any_in_double = NormalizersOfNeighbours<kCentred>(norm, view, first, count, of_beginnings ? &cut : nullptr, normalizers);
+      if (of_beginnings) values = cut.count;
     } else if (whole) {
       NormalizerOfOne<float, kCentred>(norm, first, normalizers, 0);
     } else if constexpr (kCentred) {
-      values = NormalizerOfCut<float>(cut, first, normalizers);
+      values = NormalizerOfCut<float>(cut, first, normalizers, 0);
+      any_in_double = normalizers.in_double[0];
     }
     for (int64_t i = 0; any_in_double && i < count; ++i) {
       if (HWY_LIKELY(!normalizers.in_double[i])) continue;
@@ -842,7 +868,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
         const double rstd = normalizers.rstd_double[i];
         if (through_h && rstd != rstd) MakeNaNCanonical(HOf(given, first + i), norm.length);  // as h may have NaN
       } else if constexpr (kCentred) {
-        NormalizerOfCut<double>(cut, first, normalizers);  // one at a time
+        NormalizerOfCut<double>(cut, first + i, normalizers, i);
       }
     }
     SaveStatistics(norm.outputs, first, count, values, normalizers);
@@ -855,15 +881,16 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
                           normalizers, *of_first, norm.streams);
       continue;
     }
-    if (kCentred && by_sample && !any_in_double) {
+    if (kCentred && (by_sample || by_cut_planes) && !any_in_double) {
       ChannelFactors<float> factors;
       for (int64_t i = 0; i < count; ++i) factors.SetCentre(i, CentreOf<float>(normalizers, i));
       SetFactors(norm, first, count, factors);
-      WriteBySample(norm, first, count, 0, norm.planes, factors);
+      by_sample ? WriteBySample(norm, first, count, 0, norm.planes, factors)
+                : WriteCutPlanes(norm, first, count, 0, norm.planes, factors);
       continue;
     }
     if (kCentred && HWY_UNLIKELY(!whole)) {
-      WriteCutSequence(norm, first, normalizers);  // one at a time
+      for (int64_t i = 0; i < count; ++i) WriteCutSequence(norm, first + i, normalizers, i);
       continue;
     }
     for (int64_t i = 0; i < count; ++i) {
@@ -1175,7 +1202,7 @@ inline void NormalizePlanes(const void* args, int64_t begin, int64_t end) {
       if (HWY_LIKELY(whole)) {
         WritePlanes(norm, channel, sample, norm.x.stride, norm.y.stride, count, factors, 0, 1);
       } else {
-        for (int64_t i = 0; i < count; ++i) WriteCutPlanes(norm, channel + i, sample, sample + 1, factors, i);
+        WriteCutPlanes(norm, channel, count, sample, sample + 1, factors);
       }
       unit += count;
     }
