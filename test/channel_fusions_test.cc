@@ -285,6 +285,7 @@ TEST_CASE("what is cut has the bits of a tensor of that size: long ones, and col
       {ChannelOp::kTraining, SIMDNORM_NCHW, {600, 3, 4}, 1},
       {ChannelOp::kTraining, SIMDNORM_NCHW8C, {600, 11, 4}, 1},
       {ChannelOp::kTraining, SIMDNORM_NCHW, {700, 3, 64}, 63},  // short planes, and more chunks of them, too
+      {ChannelOp::kTraining, SIMDNORM_NCHW, {70, 18, 70}, 66},  // the same of more channels than go together
   };
   for (const Case& c : kCases) {
     if (SmallEffort() && c.shape.Elements() > 8000) continue;
@@ -362,6 +363,20 @@ TEST_CASE("ragged lengths and masks of every kind") {
       CheckProblem(WithMask(plain(), mask));
     }
   });
+}
+
+TEST_CASE("batch norm with lengths: some of the channels that go together need double") {
+  ChannelProblem p = MakeProblem(ChannelOp::kTraining, {3, 20, 100}, SIMDNORM_NCHW);
+  for (const int64_t c : {3, 17}) {
+    for (int64_t n = 0; n < p.batch; ++n) {
+      for (int64_t s = 0; s < p.spatial; ++s) p.x[p.At(n, c, s)] *= 1e30f;
+    }
+  }
+  for (const simdnorm_padding padding : {SIMDNORM_PADDING_ZERO, SIMDNORM_PADDING_UNTOUCHED}) {
+    p.padding = padding;
+    CheckProblem(WithLengths(p, {100, 0, 64}));
+    CheckAgainstCut(WithLengths(p, {70, 70, 70}), 0, p.batch, 70);
+  }
 }
 
 // Runs of up to 600 positions that all count, or do not.

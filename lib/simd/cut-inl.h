@@ -53,9 +53,10 @@ class Cut {
     return chunks;
   }
 
-  // Whether each chunk is the beginning, or a part of it, of a plane of the channel.
-  bool IsOfBeginnings() const {
-    return norm.validity.lengths && !runs_on && count != 0 && longest > 1 && PlanesPerChunk() == 1;
+  // Whether each chunk is what counts of a plane, from its first position on. (Nothing is added to x where there are lengths.)
+  bool IsOfPrefixes() const {
+    return norm.validity.lengths && !runs_on && norm.planes > 1 && longest > 1 && longest <= kChunkElements &&
+           PlanesPerChunk() == 1;
   }
 
   template <class T>
@@ -178,7 +179,7 @@ HWY_NOINLINE inline void ForEachCutChunk(const Cut& cut, float* stage,
   flush(stage);
 }
 
-// As NormalizerOfOne, for item i. -> the number of values
+// As NormalizerOfOne, for item i; without values for all items. -> the number of values
 template <class T>
 HWY_NOINLINE int64_t NormalizerOfCut(Cut& cut, int64_t sequence, Normalizers& normalizers, int64_t i) {
   const StripTag<T> d;

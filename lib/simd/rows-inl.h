@@ -188,9 +188,9 @@ HWY_INLINE bool NormalizersOfRuns(const Span& first, int64_t stride, int64_t len
   return Finish(moments, pivots, count, epsilon, normalizers, 0);
 }
 
-// The normalizers of `count` <= 16 neighbouring sequences from `first` on, chunk by chunk of all of them. For sequences that
-// are short enough to stay in the cache together; `cut`, if not null, says where they end (Cut::IsOfBeginnings). -> whether any
-// is in double
+// The normalizers of `count` <= 16 neighbouring sequences from `first` on, chunk by chunk of all of them, as ForEachChunk has
+// them. For sequences that are short enough to stay in the cache together. `cut`, if not null: of each plane a prefix counts
+// (Cut::IsOfPrefixes). -> whether any is in double
 template <bool kCentred>
 HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& view, int64_t first, int64_t count, Cut* cut,
                                         Normalizers& normalizers) {
@@ -202,13 +202,10 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
   MomentsOf<kItems> of_chunk, total;
   SectionMerger<kItems> merger(sections);
   for (int64_t i = 0; i < count; ++i) {
-    if (cut) {
-      cut->Find(first + i);
-      pivots[i] = cut->PivotOf<float>();
-      continue;
-    }
-    pivots[i] = SequencePivot<float, kCentred>(
-        norm, [&](int64_t plane, int64_t start) HWY_ATTR { return view.At(i, plane, start).First(); });
+    if (cut) cut->Find(first + i);
+    pivots[i] = cut ? cut->PivotOf<float>() : SequencePivot<float, kCentred>(norm, [&](int64_t plane, int64_t start) HWY_ATTR {
+      return view.At(i, plane, start).First();
+    });
   }
   const int64_t planes_per_chunk = cut ? 1 : norm.planes_per_chunk;
   for (int64_t plane = 0; plane < norm.planes; plane += planes_per_chunk) {
@@ -236,7 +233,8 @@ HWY_INLINE bool NormalizersOfNeighbours(const SequenceNorm& norm, const View& vi
 //   WriteRuns         rows that go from x to y at a stroke, several together: WriteElements (write_run-inl.h)
 //   WriteBySample     channels of a batch, several together: WritePlanes, or short planes as one run (SpelledChannels), which
 //                     StageShortPlanes does where they do not go at a stroke; else WriteSpan
-//   WriteCutSequence  where not all positions count: stretches of those that do, by WriteChannels (write_run-inl.h) or as below
+//   WriteCutPlanes    where not all positions count, stretches of those that do, of several channels: WriteChannels
+//   WriteCutSequence  other such sequences: WriteCutSpan, which is WriteChannelsOfPlane or WriteStaged for each stretch
 //   WriteSequence     anything, sequence by sequence, in f32 or double: WriteChunks, which is WritePlanes or, for each plane,
 //   WriteSpan         WriteElements or WriteChannelsOfPlane where it goes at a stroke, else
 //   WriteStaged       a piece at a time: source, ComputePiece (all arithmetic), StorePiece.
@@ -433,7 +431,7 @@ HWY_INLINE void StoreH(const SequenceNorm& norm, int64_t sequence, int64_t plane
 // it has data. Stores the results (`all` as in StorePiece, `quant_scale` as in StoreSpan); or with `max_abs` only takes their
 // largest magnitude.
 template <class T, bool kCentred>
-#if HWY_COMPILER_GCC && !HWY_COMPILER_CLANG
+#if HWY_COMPILER_GCC_ACTUAL
 __attribute__((noclone))  // gcc would make two of it, one for masks
 #endif
 HWY_NOINLINE void
@@ -511,12 +509,12 @@ HWY_NOINLINE inline void WriteCutPlanes(const SequenceNorm& norm, int64_t first,
   alignas(64) unsigned char results[Validity::kMaskPiece * sizeof(float)];
   for (; plane < end; ++plane) {
     ForEachStretch(norm, first, count, plane, 0, norm.length, [&](int64_t at, int64_t n, bool all) HWY_ATTR {
-      const int64_t together = all ? count : 1;
-      for (int64_t i = 0; i < count; i += together) {
+      const int64_t at_once = all ? count : 1;
+      for (int64_t i = 0; i < count; i += at_once) {
         const Span x = {norm.At(norm.x, first + i, plane, at), norm.x.dtype};
         void* y = all ? norm.At(norm.y, first + i, plane, at) : results;
         WithElements<float>(x, y, norm.y.dtype, [&](auto d, const auto* from, auto* to) HWY_ATTR {
-          WriteChannels(d, from, norm.x.stride, to, norm.y.stride, n, together, factors, i, 1, !norm.mean, false);
+          WriteChannels(d, from, norm.x.stride, to, norm.y.stride, n, at_once, factors, i, 1, !norm.mean, false);
         });
         if (!all) StoreCounting(norm, first + i, plane, at, n, results);
       }
@@ -834,11 +832,11 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
   Normalizers normalizers;
   Cut cut(norm);
   const bool by_cut_planes = !whole && norm.planes_are_samples && GoesAtAStroke<float>(norm);
-  bool of_beginnings = false;
-  if (kCentred && HWY_UNLIKELY(!whole) && norm.x_is_h) {
+  bool of_prefixes = false;
+  if (kCentred && HWY_UNLIKELY(!whole)) {
     cut.Find(begin);
-    of_beginnings = cut.IsOfBeginnings();
-    if (of_beginnings) batch = kItems;
+    of_prefixes = cut.IsOfPrefixes();
+    if (of_prefixes) batch = kItems;
   }
   for (int64_t first = begin, count; first < end; first += count) {
     count = PaddedFrom(norm, first, end);
@@ -851,15 +849,14 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
     int64_t values = elements;
     View view;
     bool any_in_double = true;  // as far as is known
-    if (together || of_beginnings) {
+    if (together || of_prefixes) {
       view = ViewOf(norm, first, count, stage);
-      any_in_double = NormalizersOfNeighbours<kCentred>(norm, view, first, count, of_beginnings ? &cut : nullptr, normalizers);
-      if (of_beginnings) values = cut.count;
+      any_in_double = NormalizersOfNeighbours<kCentred>(norm, view, first, count, of_prefixes ? &cut : nullptr, normalizers);
+      if (of_prefixes) values = cut.count;
     } else if (whole) {
       NormalizerOfOne<float, kCentred>(norm, first, normalizers, 0);
     } else if constexpr (kCentred) {
       values = NormalizerOfCut<float>(cut, first, normalizers, 0);
-      any_in_double = normalizers.in_double[0];
     }
     for (int64_t i = 0; any_in_double && i < count; ++i) {
       if (HWY_LIKELY(!normalizers.in_double[i])) continue;
@@ -871,6 +868,7 @@ void NormalizeSequences(const void* args, int64_t begin, int64_t end) {
         NormalizerOfCut<double>(cut, first + i, normalizers, i);
       }
     }
+    if (!whole) any_in_double = normalizers.AnyInDouble(count);
     SaveStatistics(norm.outputs, first, count, values, normalizers);
     const Parameters* of_first = parameters.Of(first);
     if (HWY_LIKELY(as_runs && of_first && !any_in_double)) {
