@@ -15,6 +15,7 @@
 #define SIMDNORM_LIB_SIMD_ROWS_INL_H_
 #endif
 
+#include "compaction.h"
 #include "sequences.h"
 #include "simd/cut-inl.h"
 #include "simd/moments-inl.h"
