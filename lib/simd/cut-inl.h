@@ -53,7 +53,8 @@ class Cut {
     return chunks;
   }
 
-  // Whether each chunk is what counts of a plane, from its first position on. (Nothing is added to x where there are lengths.)
+  // Whether each chunk is what counts of a plane, from its first position on; and planes are such that whole ones would go
+  // together (GoesBySample in rows-inl.h). Nothing is added to x where there are lengths.
   bool IsOfPrefixes() const {
     return norm.validity.lengths && !runs_on && norm.planes > 1 && longest > 1 && longest <= kChunkElements &&
            PlanesPerChunk() == 1;
